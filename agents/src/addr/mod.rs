@@ -1,0 +1,1 @@
+//! MAC addresses, EUI-64 interface identifiers, prefixes.

@@ -1,0 +1,1 @@
+//! The nfdhcpd binding file: one interface, its guest, and what to tell it.

@@ -1,0 +1,1 @@
+//! Ganeti's own formats: job files, ssconf, config.data, environments, names, tags.

@@ -1,0 +1,20 @@
+//! What several of the agents share, and nothing else.
+//!
+//! Each module is one of the contracts between the parts (see the README), or the plumbing
+//! that every daemon needs:
+//!
+//! - [`ganeti`]: Ganeti's own formats: job files, ssconf, config.data, environments, names, tags
+//! - [`message`]: the AMQP messages and their routing keys
+//! - [`outbox`]: the spool directory in which a message waits for the broker
+//! - [`binding`]: the file by which nfdhcpd learns of an interface
+//! - [`addr`]: MAC addresses, EUI-64, prefixes
+//! - [`netlink`]: blocking netlink: links, routes, rules, nftables batches
+//! - [`service`]: configuration, logging, readiness, metrics
+
+pub mod addr;
+pub mod binding;
+pub mod ganeti;
+pub mod message;
+pub mod netlink;
+pub mod outbox;
+pub mod service;

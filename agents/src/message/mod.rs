@@ -1,0 +1,1 @@
+//! The AMQP messages and their routing keys.

@@ -1,0 +1,1 @@
+//! Blocking netlink: links, routes, rules, nftables batches.

@@ -1,0 +1,1 @@
+//! The spool directory in which a message waits for the broker.

@@ -1,0 +1,35 @@
+//! Logging: to the journal where systemd connected us to it, else to standard error.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Starts logging for the whole process; a second call does nothing.
+///
+/// `filter` is in the syntax of `tracing`'s `EnvFilter` (`info`, `debug`, `nfdhcpd=trace,info`).
+/// Under systemd (`JOURNAL_STREAM` is set) records go to the journal with their fields;
+/// else to standard error, with the time, and in colour only on a terminal.
+///
+/// # Errors
+/// A filter that cannot be parsed, with the reason.
+pub fn init(filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::builder()
+        .parse(filter)
+        .map_err(|error| format!("log filter {filter:?}: {error}"))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    if std::env::var_os("JOURNAL_STREAM").is_some()
+        && let Ok(journal) = tracing_journald::layer()
+    {
+        let _ = registry.with(journal.with_field_prefix(None)).try_init();
+        return Ok(());
+    }
+    let stderr = fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
+    let _ = registry.with(stderr).try_init();
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! What every daemon and every command needs, whatever it does.
+
+pub mod config;
+pub mod log;
+pub mod metrics;
+pub mod notify;

@@ -1,0 +1,1 @@
+//! OpenStack-compatible API, dispatcher, reconciliation: drives Ganeti over RAPI

@@ -1,0 +1,1 @@
+//! Watches the Ganeti job queue and publishes job progress and instance state over AMQP

@@ -1,0 +1,1 @@
+//! What Ganeti runs on instance operations: network state, neighbour clean-up, image progress

@@ -1,0 +1,1 @@
+//! What Ganeti runs for each KVM NIC: TAP, bridge or route, anti-spoofing, firewall profile
