@@ -18,6 +18,7 @@
     clippy::indexing_slicing
 )]
 
+pub mod guest;
 pub mod host;
 pub mod netns;
 pub mod postgres;
