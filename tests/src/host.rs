@@ -1,8 +1,10 @@
-//! A host of its own: network, mount, PID, IPC and UTS namespaces, with folders of its own bound
-//! over the machine's. Ganeti's nodes are such hosts: the machine's `/var/lib/ganeti`,
-//! `/etc/hosts` and host name stay as they are, and nothing outlives the host.
+//! A host of its own: network, mount, PID, IPC and UTS namespaces, and a file system on which
+//! it may write as it likes. `/etc`, `/var`, `/root` and `/usr/local` show the machine's, with
+//! all changes in memory; `/run` and `/srv` are its own and empty. Ganeti's nodes are such
+//! hosts: nothing of the machine changes, and nothing outlives the host.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,13 +15,30 @@ use crate::netns::Netns;
 use crate::process::{self, Daemon, Output};
 use crate::wait;
 
+/// Run as the host's first process, with its name as `$0`. The upper layers are in memory, so
+/// that they work wherever the machine's own root is, and need no cleaning up.
+const SETUP: &str = r#"
+mount -t sysfs sysfs /sys
+mount -t tmpfs -o mode=755 tmpfs /srv
+for folder in etc var root usr/local; do
+  mkdir -p /srv/upper/$folder /srv/work/$folder
+  mount -t overlay overlay -o lowerdir=/$folder,upperdir=/srv/upper/$folder,workdir=/srv/work/$folder /$folder
+done
+mount -t tmpfs -o mode=755 tmpfs /srv
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/lock /run/sshd
+hostname "$0"
+ip link set lo up
+exec sleep infinity
+"#;
+
 /// One host; gone with everything that runs in it when this is dropped.
 #[derive(Debug)]
 pub struct Host {
     name: String,
     pid: Pid,
     netns: Netns,
-    log: std::path::PathBuf,
+    log: PathBuf,
     /// Dropped last: it is what holds the rest.
     container: Daemon,
 }
@@ -33,8 +52,7 @@ impl Host {
         let mut holder = Command::new("unshare");
         // the outer container gives PIDs and /proc; this one the rest
         holder
-            .args(["--net", "--uts", "--ipc", "--", "sh", "-eu", "-c"])
-            .arg("mount -t sysfs sysfs /sys; hostname \"$0\"; ip link set lo up; exec sleep infinity")
+            .args(["--net", "--uts", "--ipc", "--", "sh", "-eu", "-c", SETUP])
             .arg(name);
         // a host's daemons must not see what the caller's environment has
         holder.env_clear().env(
@@ -46,7 +64,7 @@ impl Host {
         // `tini` stays in the caller's network: the host is its child
         let pid = wait::until_ok(&format!("host {name}"), wait::USUAL, || {
             let child = process::first_child(tini)?;
-            let comm = std::fs::read_to_string(format!("/proc/{child}/comm"))?;
+            let comm = fs::read_to_string(format!("/proc/{child}/comm"))?;
             anyhow::ensure!(comm.trim() == "sleep", "still {}", comm.trim());
             Ok(child)
         })
@@ -123,13 +141,25 @@ impl Host {
         Daemon::entering(name, command, log)
     }
 
-    /// Binds `source` (a path of the machine) over `target` in the host alone.
+    /// A path of the host as this process reaches it.
+    pub fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!(
+            "/proc/{}/root/{}",
+            self.pid,
+            path.trim_start_matches('/')
+        ))
+    }
+
+    /// Writes a file of the host, making its folder.
     ///
     /// # Errors
-    /// One of them does not exist.
-    pub fn bind(&self, source: &Path, target: &str) -> Result<()> {
-        self.sh(&format!("mount --bind '{}' '{target}'", source.display()))
-            .map(drop)
+    /// It cannot be written.
+    pub fn write(&self, path: &str, content: &str) -> Result<()> {
+        let there = self.path(path);
+        if let Some(folder) = there.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&there, content).with_context(|| format!("{path} on {}", self.name))
     }
 
     /// The holder's log.
@@ -158,16 +188,24 @@ mod tests {
             "node9.example\n"
         );
         assert_eq!(host.sh("ls /sys/class/net").unwrap(), "lo\n");
-        let hosts = scratch.write("hosts", "192.0.2.9 node9.example\n").unwrap();
-        host.bind(&hosts, "/etc/hosts").unwrap();
+        host.write("/etc/hosts", "192.0.2.9 node9.example\n")
+            .unwrap();
+        host.sh("echo x > /var/lib/ours; mkdir /srv/ours; echo y > /root/ours")
+            .unwrap();
         assert_eq!(
-            host.sh("cat /etc/hosts").unwrap(),
-            "192.0.2.9 node9.example\n"
+            host.sh("cat /etc/hosts /var/lib/ours").unwrap(),
+            "192.0.2.9 node9.example\nx\n"
         );
         assert_ne!(
-            std::fs::read_to_string("/etc/hosts").unwrap(),
+            fs::read_to_string("/etc/hosts").unwrap(),
             "192.0.2.9 node9.example\n"
         );
+        for path in ["/var/lib/ours", "/srv/ours", "/root/ours"] {
+            assert!(
+                !Path::new(path).exists(),
+                "{path} of the host is on the machine"
+            );
+        }
     }
 
     #[test]
@@ -176,8 +214,8 @@ mod tests {
         let host = Host::start("brief", &scratch.join("log")).unwrap();
         host.sh("setsid sleep 4321.5 >/dev/null 2>&1 &").unwrap();
         let running = || {
-            std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-                std::fs::read(entry.path().join("cmdline"))
+            fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+                fs::read(entry.path().join("cmdline"))
                     .is_ok_and(|line| line == b"sleep\x004321.5\0")
             })
         };

@@ -9,7 +9,8 @@
 //! - [`host`]: a host of its own (network, mount, PID and UTS namespaces), for Ganeti nodes
 //! - [`tap`]: a TAP interface whose guest side is a file descriptor or another namespace
 //! - [`process`]: a child that cannot outlive the test, its log
-//! - [`rabbitmq`], [`postgres`]: the real services
+//! - [`guest`]: a QEMU guest of Debian's cloud kernel and busybox, its console
+//! - [`rabbitmq`], [`postgres`], [`ganeti`]: the real services
 
 #![allow(
     clippy::unwrap_used,
@@ -18,6 +19,7 @@
     clippy::indexing_slicing
 )]
 
+pub mod ganeti;
 pub mod guest;
 pub mod host;
 pub mod netns;
