@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, de};
+
 use crate::ganeti::names::prefix_of;
 
 /// The exchange that all messages go to: a durable topic exchange.
@@ -36,8 +38,22 @@ impl Topic {
 
 /// A routing key: `ganeti.<prefix>.event.<topic>`, `ganeti.event.cluster` or
 /// `eventd.heartbeat`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
 pub struct RoutingKey(String);
+
+impl<'de> Deserialize<'de> for RoutingKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let key = String::deserialize(deserializer)?;
+        if key.is_empty() || key.len() > KEY_LIMIT {
+            let length = key.len();
+            return Err(de::Error::custom(format_args!(
+                "a routing key of {length} bytes: must be 1 to {KEY_LIMIT}"
+            )));
+        }
+        Ok(Self(key))
+    }
+}
 
 impl RoutingKey {
     /// The key of messages about the instance or network `name`.
