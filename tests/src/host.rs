@@ -1,5 +1,5 @@
 //! A host of its own: network, mount, PID, IPC and UTS namespaces, and a file system on which
-//! it may write as it likes. `/etc`, `/var`, `/root` and `/usr/local` show the machine's, with
+//! it may write as it likes. `/etc`, `/usr`, `/var` and `/root` show the machine's, with
 //! all changes in memory; `/run` and `/srv` are its own and empty. Ganeti's nodes are such
 //! hosts: nothing of the machine changes, and nothing outlives the host.
 
@@ -20,7 +20,7 @@ use crate::wait;
 const SETUP: &str = r#"
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755 tmpfs /srv
-for folder in etc var root usr/local; do
+for folder in etc var root usr; do
   mkdir -p /srv/upper/$folder /srv/work/$folder
   mount -t overlay overlay -o lowerdir=/$folder,upperdir=/srv/upper/$folder,workdir=/srv/work/$folder /$folder
 done

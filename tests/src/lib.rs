@@ -11,6 +11,7 @@
 //! - [`process`]: a child that cannot outlive the test, its log
 //! - [`guest`]: a QEMU guest of Debian's cloud kernel and busybox, its console
 //! - [`rabbitmq`], [`postgres`], [`ganeti`]: the real services
+//! - [`chain`]: all of it together: what `make demo` shows and the end-to-end test checks
 
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +20,7 @@
     clippy::indexing_slicing
 )]
 
+pub mod chain;
 pub mod ganeti;
 pub mod guest;
 pub mod host;

@@ -11,12 +11,21 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
+
+static OUTLIVE: AtomicBool = AtomicBool::new(false);
+
+/// From now on daemons may outlive this process, for a chain that is to be left up. What is
+/// not released ([`Daemon::release`]) still ends when it is dropped.
+pub fn outlive() {
+    OUTLIVE.store(true, Ordering::Relaxed);
+}
 
 /// What a finished command printed and how it ended.
 #[derive(Debug)]
@@ -344,9 +353,10 @@ pub fn tail(path: &Path, lines: usize) -> String {
 /// Makes the kernel kill the child when the *thread* that starts it ends: a daemon is started
 /// from a thread that lives as long as the test.
 ///
-/// `SNF_OUTLIVE=1` in our environment turns that off, for `make demo KEEP=1`.
+///
+/// Unless [`outlive`] was called.
 fn die_with_parent(command: &mut Command) {
-    if std::env::var_os("SNF_OUTLIVE").is_some() {
+    if OUTLIVE.load(Ordering::Relaxed) {
         // of its own session, so that the terminal's Ctrl-C does not reach it either
         // SAFETY: setsid is async-signal-safe.
         unsafe {

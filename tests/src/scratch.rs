@@ -6,9 +6,20 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
+
+/// The folders that exist now, for an end that runs no destructors.
+static ALL: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Removes all folders of this process, before it ends without dropping them.
+pub fn remove_all() {
+    for folder in std::mem::take(&mut *ALL.lock().unwrap_or_else(PoisonError::into_inner)) {
+        let _ = fs::remove_dir_all(folder);
+    }
+}
 
 /// A folder that is removed when this is dropped.
 #[derive(Debug)]
@@ -25,6 +36,9 @@ impl Scratch {
             .tempdir()
             .context("scratch folder in /tmp")?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+        ALL.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(dir.path().to_owned());
         Ok(Self(dir))
     }
 
@@ -63,6 +77,10 @@ impl Scratch {
 
     /// Leaves the folder where it is and returns its path.
     pub fn keep(self) -> PathBuf {
+        let kept = self.0.path().to_owned();
+        ALL.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|folder| *folder != kept);
         self.0.keep()
     }
 }

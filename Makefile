@@ -1,0 +1,27 @@
+# Thin: each target is one script or one cargo command. As root, on Debian 12.
+
+.PHONY: demo demo-down test fmt lint install-packages
+
+# The whole chain for real, in namespaces of its own. KEEP=1 leaves it up.
+demo: install-packages
+	cargo build --locked --release --workspace --bins
+	target/release/demo $(if $(KEEP),--keep)
+
+# Takes a chain down that `make demo KEEP=1` left up.
+demo-down:
+	target/release/demo --down
+
+# Every test. What a machine cannot run is listed by name with the reason at the end.
+test: install-packages
+	tests/run
+
+install-packages:
+	tests/install-packages
+
+fmt:
+	cargo fmt --all
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo deny --log-level warn check licenses bans sources
