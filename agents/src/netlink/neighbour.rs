@@ -1,0 +1,231 @@
+//! Neighbours: proxies that the host answers for, static entries, and a bridge's forwarding
+//! table.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE, NlasIterator};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::addr::MacAddr;
+
+use super::route::read_address;
+use super::socket::{Received, u16_at, u32_at};
+use super::{Result, Rtnetlink, absent_is_done};
+
+const RTM_NEWNEIGH: u16 = libc::RTM_NEWNEIGH;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NTF_PROXY: u8 = 8;
+
+/// An entry of a neighbour or forwarding table as the kernel tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Index of the interface.
+    pub interface: u32,
+    /// The address; none in a forwarding table.
+    pub address: Option<IpAddr>,
+    /// Hardware address, if known.
+    pub mac: Option<MacAddr>,
+    /// The host answers for it.
+    pub proxy: bool,
+    /// State bits (`NUD_*`).
+    pub state: u16,
+}
+
+impl Rtnetlink {
+    /// Answers ARP requests and neighbour solicitations for `address` on an interface.
+    /// IPv6 also needs the interface's `proxy_ndp`; IPv4 a route to the address elsewhere.
+    ///
+    /// # Errors
+    /// What the kernel says; one that is there already is a success.
+    pub fn add_proxy(&mut self, interface: u32, address: IpAddr) -> Result<()> {
+        let added = self.socket.request(
+            RouteNetlinkMessage::NewNeighbour(proxy(interface, address)),
+            NLM_F_CREATE | NLM_F_REPLACE,
+            || format!("neighbour proxy {address} on link {interface}"),
+        );
+        match added {
+            Err(error) if error.is_exists() => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Ends [`Rtnetlink::add_proxy`]. One that is not there is a success.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn delete_proxy(&mut self, interface: u32, address: IpAddr) -> Result<()> {
+        let deleted = self.socket.request(
+            RouteNetlinkMessage::DelNeighbour(proxy(interface, address)),
+            0,
+            || format!("delete neighbour proxy {address} on link {interface}"),
+        );
+        absent_is_done(deleted)
+    }
+
+    /// Fixes the hardware address of a neighbour, so that it is never asked for or changed.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_neighbour(&mut self, interface: u32, address: IpAddr, mac: MacAddr) -> Result<()> {
+        let mut message = neighbour(interface, address);
+        message.header.state = NeighbourState::Permanent;
+        message
+            .attributes
+            .push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
+        self.socket
+            .request(
+                RouteNetlinkMessage::NewNeighbour(message),
+                NLM_F_CREATE | NLM_F_REPLACE,
+                || format!("neighbour {address} on link {interface}"),
+            )
+            .map(drop)
+    }
+
+    /// Deletes a neighbour. One that is not there is a success.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn delete_neighbour(&mut self, interface: u32, address: IpAddr) -> Result<()> {
+        let deleted = self.socket.request(
+            RouteNetlinkMessage::DelNeighbour(neighbour(interface, address)),
+            0,
+            || format!("delete neighbour {address} on link {interface}"),
+        );
+        absent_is_done(deleted)
+    }
+
+    /// The neighbours or, with `proxies`, the addresses answered for, of one family.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn neighbours(&mut self, ipv4: bool, proxies: bool) -> Result<Vec<Neighbour>> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = if ipv4 {
+            AddressFamily::Inet
+        } else {
+            AddressFamily::Inet6
+        };
+        if proxies {
+            message.header.flags = NeighbourFlags::Proxy;
+        }
+        let answers = self
+            .socket
+            .dump(RouteNetlinkMessage::GetNeighbour(message), || {
+                "neighbours".to_owned()
+            })?;
+        Ok(answers
+            .iter()
+            .filter_map(read)
+            .filter(|neighbour| neighbour.proxy == proxies)
+            .collect())
+    }
+
+    /// Puts `mac` into the forwarding table of the bridge that `port` belongs to, as a static
+    /// entry: it does not age and no frame elsewhere moves it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_forwarding(&mut self, port: u32, mac: MacAddr, vlan: Option<u16>) -> Result<()> {
+        self.socket
+            .request(
+                RouteNetlinkMessage::NewNeighbour(forwarding(port, mac, vlan)),
+                NLM_F_CREATE | NLM_F_REPLACE,
+                || format!("forwarding entry on link {port}"),
+            )
+            .map(drop)
+    }
+
+    /// Ends [`Rtnetlink::set_forwarding`]. One that is not there is a success.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn delete_forwarding(&mut self, port: u32, mac: MacAddr, vlan: Option<u16>) -> Result<()> {
+        let deleted = self.socket.request(
+            RouteNetlinkMessage::DelNeighbour(forwarding(port, mac, vlan)),
+            0,
+            || format!("delete forwarding entry on link {port}"),
+        );
+        absent_is_done(deleted)
+    }
+
+    /// The forwarding entries of all bridges.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn forwarding(&mut self) -> Result<Vec<Neighbour>> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        let answers = self
+            .socket
+            .dump(RouteNetlinkMessage::GetNeighbour(message), || {
+                "forwarding tables".to_owned()
+            })?;
+        Ok(answers.iter().filter_map(read).collect())
+    }
+}
+
+fn neighbour(interface: u32, address: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    message.header.ifindex = interface;
+    message
+        .attributes
+        .push(NeighbourAttribute::Destination(match address {
+            IpAddr::V4(address) => NeighbourAddress::Inet(address),
+            IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+        }));
+    message
+}
+
+fn proxy(interface: u32, address: IpAddr) -> NeighbourMessage {
+    let mut message = neighbour(interface, address);
+    message.header.flags = NeighbourFlags::Proxy;
+    message.header.state = NeighbourState::Permanent;
+    message
+}
+
+fn forwarding(port: u32, mac: MacAddr, vlan: Option<u16>) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = port;
+    message.header.flags = NeighbourFlags::Controller;
+    // NUD_NOARP is what `bridge fdb` calls static; NUD_PERMANENT would be the host's own.
+    message.header.state = NeighbourState::Noarp;
+    message
+        .attributes
+        .push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
+    if let Some(vlan) = vlan {
+        message.attributes.push(NeighbourAttribute::Vlan(vlan));
+    }
+    message
+}
+
+fn read(received: &Received) -> Option<Neighbour> {
+    if received.kind != RTM_NEWNEIGH {
+        return None;
+    }
+    let payload = received.payload.as_slice();
+    let mut neighbour = Neighbour {
+        interface: u32_at(payload, 4)?,
+        address: None,
+        mac: None,
+        proxy: payload.get(10)? & NTF_PROXY != 0,
+        state: u16_at(payload, 8)?,
+    };
+    for attribute in NlasIterator::new(payload.get(12..)?).flatten() {
+        match attribute.kind() {
+            NDA_DST => neighbour.address = read_address(attribute.value()),
+            NDA_LLADDR => neighbour.mac = attribute.value().try_into().ok(),
+            _ => {}
+        }
+    }
+    Some(neighbour)
+}
