@@ -21,6 +21,7 @@
 use std::fmt;
 use std::io;
 
+mod address;
 mod link;
 pub mod monitor;
 mod neighbour;
