@@ -1,1 +1,23 @@
-//! Answers DHCPv4, DHCPv6, router and neighbour solicitations of the guests from NFQUEUE
+//! Answers DHCPv4, DHCPv6, router and neighbour solicitations of the guests from NFQUEUE.
+//!
+//! The way of a packet: [`queue`] → [`packet`] → [`respond`] → [`transmit`], and a verdict to the
+//! queue. Who a guest is and what it is told comes from its binding ([`folder`]), from its
+//! interface's place in the host ([`host`]) and from the configuration ([`config`]); together
+//! they are its [`client::Client`]. [`rules`] makes the kernel queue, [`schedule`] says when
+//! advertisements are due that nobody asked for, and [`serve`] runs it all.
+
+pub mod check;
+pub mod client;
+pub mod config;
+pub mod folder;
+pub mod host;
+pub mod mmsg;
+pub mod packet;
+pub mod profile;
+pub mod queue;
+pub mod reason;
+pub mod respond;
+pub mod rules;
+pub mod schedule;
+pub mod serve;
+pub mod transmit;

@@ -6,6 +6,7 @@
 //!
 //! - [`Rtnetlink`]: a connection for links, routes, rules and neighbours
 //! - [`monitor::LinkMonitor`]: interfaces that appear, change and vanish
+//! - [`AddressMonitor`]: the same for their IPv6 addresses
 //! - [`nftables`]: atomic batches of tables, chains, rules, sets, maps and their elements
 //!
 //! What is worth knowing of the kernel's side:
@@ -30,6 +31,7 @@ mod route;
 mod rule;
 mod socket;
 
+pub use address::{Address6, AddressEvent, AddressMonitor};
 pub use link::{Link, LinkChange, PortFlags};
 pub use neighbour::Neighbour;
 pub use route::{Route, RouteKind, RouteScope};

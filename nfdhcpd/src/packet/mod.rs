@@ -1,0 +1,7 @@
+//! Packets: bytes ↔ what they mean. No parser here allocates more than its input, loops longer
+//! than its input, or panics.
+
+pub mod dhcp4;
+pub mod frame;
+pub mod ip;
+pub mod nd;

@@ -1,0 +1,136 @@
+//! A request and a client → the answer. Pure: no clock, no socket, no file.
+
+pub mod dhcp4;
+pub mod nd;
+pub mod ra;
+
+use agents::addr::MacAddr;
+
+use crate::client::Client;
+use crate::packet::dhcp4::{MessageType, OptionList};
+use crate::packet::ip::{self, Checksum, Packet};
+use crate::reason::Reason;
+
+/// A packet as it came from the queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a> {
+    /// From its IP header on.
+    pub packet: &'a [u8],
+    /// The MAC address that it came from, if the kernel says.
+    pub source_mac: Option<MacAddr>,
+    /// How far its checksum can be relied on.
+    pub checksum: Checksum,
+}
+
+/// What kind of message a packet was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// DHCPv4, with the type of the message if it has a good one.
+    Dhcp4(Option<MessageType>),
+    /// DHCPv6.
+    Dhcp6,
+    /// Router solicitation.
+    RouterSolicitation,
+    /// Neighbour solicitation.
+    NeighborSolicitation,
+    /// None of ours.
+    Other,
+}
+
+/// What to do with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Send the frame in the buffer to the guest; the packet itself ends here.
+    Reply(Answer),
+    /// Send the frame in the buffer to the guest, and let the packet go on to others.
+    ReplyAndPass(Answer),
+    /// It ends here, for this reason.
+    Drop(Reason),
+    /// It goes on as if we did not exist.
+    Pass,
+}
+
+/// What was answered, for logs and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// A DHCPv4 message.
+    Dhcp4(MessageType),
+    /// A router advertisement.
+    RouterAdvertisement,
+    /// A neighbour advertisement.
+    NeighborAdvertisement,
+    /// A DHCPv6 message.
+    Dhcp6,
+}
+
+impl Answer {
+    /// The name, for logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dhcp4(kind) => kind.name(),
+            Self::RouterAdvertisement => "RA",
+            Self::NeighborAdvertisement => "NA",
+            Self::Dhcp6 => "DHCPv6 Reply",
+        }
+    }
+}
+
+impl Kind {
+    /// The name, for logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dhcp4(Some(kind)) => kind.name(),
+            Self::Dhcp4(None) => "DHCPv4",
+            Self::Dhcp6 => "DHCPv6",
+            Self::RouterSolicitation => "RS",
+            Self::NeighborSolicitation => "NS",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Memory that is used again from packet to packet.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    options: OptionList,
+}
+
+/// Answers one packet that came through `client`'s interface. A frame to send is left in `out`,
+/// which is overwritten.
+pub fn respond(
+    query: Query<'_>,
+    client: &Client,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> (Kind, Action) {
+    out.clear();
+    let packet = match ip::parse(query.packet, query.checksum) {
+        Ok(packet) => packet,
+        Err(reason) => return (Kind::Other, Action::Drop(reason)),
+    };
+    let spoofed = query.source_mac.is_some_and(|mac| !client.owns(mac));
+    let kind = match packet {
+        Packet::Dhcp4(..) => Kind::Dhcp4(None),
+        Packet::Dhcp6(..) => Kind::Dhcp6,
+        Packet::RouterSolicitation(..) => Kind::RouterSolicitation,
+        Packet::NeighborSolicitation(..) => Kind::NeighborSolicitation,
+        Packet::Other => return (Kind::Other, Action::Pass),
+    };
+    if spoofed {
+        return (kind, Action::Drop(Reason::SpoofedMac));
+    }
+    match packet {
+        Packet::Dhcp4(addresses, data) => {
+            dhcp4::respond(addresses, data, query.source_mac, client, scratch, out)
+        }
+        Packet::RouterSolicitation(addresses, message) => {
+            let to = query.source_mac.or(message.source_link_layer);
+            (kind, ra::solicited(addresses, to, client, out))
+        }
+        Packet::NeighborSolicitation(addresses, message) => (
+            kind,
+            nd::respond(addresses, message, query.source_mac, client, out),
+        ),
+        Packet::Dhcp6(..) | Packet::Other => (kind, Action::Pass),
+    }
+}
