@@ -12,7 +12,7 @@ use agents::netlink::nftables::{
     Batch, Chain, Data, Element, Family, Field, Hook, KeyType, LimitUnit, MetaKey, Nftables,
     Operator, Policy, Set, SetData, Statement, Table, Verdict, concat, interface_name,
 };
-use agents::netlink::{LinkChange, PortFlags, Route, RouteScope, Rtnetlink, Rule};
+use agents::netlink::{LinkChange, PortFlags, Route, RouteKind, RouteScope, Rtnetlink, Rule};
 use harness::netns::Netns;
 
 /// A namespace that the test's thread is in, so that connections opened here are there.
@@ -214,6 +214,81 @@ fn routes_rules_and_neighbours_come_and_go() {
     let read = rtnetlink.routes(true, 100).unwrap();
     assert_eq!(read, [default]);
     assert!(read.first().unwrap().is_default());
+}
+
+#[test]
+fn the_default_route_is_found_among_thousands() {
+    let namespace = here();
+    namespace.ip("link add v0 type veth peer name v1").unwrap();
+    namespace.ip("link set v0 up").unwrap();
+    namespace.ip("link set v1 up").unwrap();
+    let mut rtnetlink = Rtnetlink::open().unwrap();
+    assert_eq!(Rtnetlink::default_route(100).unwrap(), None);
+    let v0 = rtnetlink.link_by_name("v0").unwrap().unwrap().index;
+    let v1 = rtnetlink.link_by_name("v1").unwrap().unwrap().index;
+    for n in 0..2000_u32 {
+        let host = IpAddr::from((0x0a00_0000 + n).to_be_bytes());
+        rtnetlink
+            .replace_route(&Route::host(host, v1, 100, 83))
+            .unwrap();
+    }
+    namespace
+        .ip("route add default dev v0 table 100 metric 9")
+        .unwrap();
+    namespace
+        .ip("route add default dev v1 table 100 metric 10")
+        .unwrap();
+    let default = Rtnetlink::default_route(100).unwrap().unwrap();
+    assert_eq!(default.interface, Some(v0));
+    namespace.ip("-6 addr add fd00::1/64 dev v0").unwrap();
+    namespace
+        .ip("-6 route add default via fd00::2 dev v0 table 100")
+        .unwrap();
+    let out = rtnetlink.routes_out_of(false, 100, v0).unwrap();
+    assert_eq!(out.len(), 1, "{out:?}");
+    assert!(out.first().unwrap().is_default());
+    assert_eq!(rtnetlink.routes_out_of(true, 100, v0).unwrap().len(), 1);
+}
+
+#[test]
+fn an_address_of_its_own_makes_the_host_answer_for_it() {
+    let namespace = here();
+    namespace.ip("link add v0 type veth peer name v1").unwrap();
+    namespace.ip("link set v0 up").unwrap();
+    let mut rtnetlink = Rtnetlink::open().unwrap();
+    let link = rtnetlink.link_by_name("v0").unwrap().unwrap().index;
+    for text in ["192.0.2.1", "2001:db8::1"] {
+        assert_eq!(rtnetlink.lookup(address(text)).unwrap(), None, "{text}");
+        rtnetlink.add_address(link, address(text)).unwrap();
+        rtnetlink.add_address(link, address(text)).unwrap();
+        // The kernel brings an IPv6 address into use a moment later.
+        let route =
+            harness::wait::until(
+                "the address is local",
+                harness::wait::USUAL,
+                || match rtnetlink.lookup(address(text)).unwrap() {
+                    Some(route) => harness::wait::Look::Done(route),
+                    None => harness::wait::Look::NotYet("no route".to_owned()),
+                },
+            )
+            .unwrap();
+        assert_eq!(route.kind, RouteKind::Local, "{route:?}");
+        assert!(
+            rtnetlink
+                .addresses()
+                .unwrap()
+                .contains(&(link, address(text)))
+        );
+        let main = rtnetlink.routes(text.contains('.'), 254).unwrap();
+        assert!(
+            main.iter()
+                .all(|route| route.destination != address(text) || route.prefix_length == 128),
+            "{main:?}"
+        );
+        rtnetlink.delete_address(link, address(text)).unwrap();
+        rtnetlink.delete_address(link, address(text)).unwrap();
+        assert_eq!(rtnetlink.lookup(address(text)).unwrap(), None);
+    }
 }
 
 #[test]

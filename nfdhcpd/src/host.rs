@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use agents::addr::{self, MacAddr};
 use agents::binding::Binding;
-use agents::netlink::{Address6, AddressEvent, Link, monitor::LinkEvent};
+use agents::netlink::{AddressEvent, Link, monitor::LinkEvent};
 
 use crate::client::Port;
 
@@ -19,12 +19,16 @@ pub struct Host {
 
 impl Host {
     /// Forgets all that was known, and starts with these.
-    pub fn replace(&mut self, links: Vec<Link>, addresses: Vec<Address6>) {
+    pub fn replace(
+        &mut self,
+        links: Vec<Link>,
+        addresses: impl IntoIterator<Item = (u32, Ipv6Addr)>,
+    ) {
         *self = Self::default();
         for link in links {
             self.insert(link);
         }
-        for Address6 { interface, address } in addresses {
+        for (interface, address) in addresses {
             self.addresses.entry(interface).or_default().insert(address);
         }
     }
@@ -74,15 +78,16 @@ impl Host {
 
     /// Notes an event of an address.
     pub fn address_event(&mut self, event: AddressEvent) -> Vec<Affected> {
-        let (interface, changed) = match event {
-            AddressEvent::Present(Address6 { interface, address }) => (
-                interface,
-                self.addresses.entry(interface).or_default().insert(address),
-            ),
-            AddressEvent::Gone(Address6 { interface, address }) => {
-                let known = self.addresses.get_mut(&interface);
-                (interface, known.is_some_and(|known| known.remove(&address)))
-            }
+        let AddressEvent {
+            interface,
+            address,
+            present,
+        } = event;
+        let changed = if present {
+            self.addresses.entry(interface).or_default().insert(address)
+        } else {
+            let known = self.addresses.get_mut(&interface);
+            known.is_some_and(|known| known.remove(&address))
         };
         if !changed {
             return Vec::new();
@@ -177,10 +182,15 @@ mod tests {
         binding
     }
 
-    fn on(interface: u32, address: &str) -> Address6 {
-        Address6 {
+    fn on(interface: u32, address: &str) -> (u32, Ipv6Addr) {
+        (interface, address.parse().unwrap())
+    }
+
+    fn event(interface: u32, address: &str, present: bool) -> AddressEvent {
+        AddressEvent {
             interface,
             address: address.parse().unwrap(),
+            present,
         }
     }
 
@@ -245,12 +255,9 @@ mod tests {
         let mut down = link(7, "tap0", None);
         down.up = false;
         assert_eq!(host.link_event(LinkEvent::Present(down)), []);
+        assert_eq!(host.address_event(event(7, "fe80::7", true)), []);
         assert_eq!(
-            host.address_event(AddressEvent::Present(on(7, "fe80::7"))),
-            []
-        );
-        assert_eq!(
-            host.address_event(AddressEvent::Gone(on(7, "fe80::7"))),
+            host.address_event(event(7, "fe80::7", false)),
             [Affected::Interface("tap0".to_owned()), Affected::PortsOf(7)]
         );
     }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -283,7 +284,12 @@ impl Server {
 
     /// Learns all interfaces and addresses anew, and serves every binding accordingly.
     fn list_host(&mut self) -> anyhow::Result<()> {
-        let (links, addresses) = (self.routes.links()?, self.routes.addresses6()?);
+        let links = self.routes.links()?;
+        let addresses = self.routes.addresses()?.into_iter();
+        let addresses = addresses.filter_map(|(interface, address)| match address {
+            IpAddr::V6(address) => Some((interface, address)),
+            IpAddr::V4(_) => None,
+        });
         self.host.replace(links, addresses);
         let names: Vec<String> = self.bindings.keys().cloned().collect();
         for name in names {

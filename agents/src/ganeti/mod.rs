@@ -5,4 +5,5 @@ pub mod firewall;
 pub mod hook_environment;
 pub mod job;
 pub mod names;
+pub mod nic_environment;
 pub mod ssconf;

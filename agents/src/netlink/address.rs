@@ -1,128 +1,99 @@
-//! IPv6 addresses of the host's interfaces, and hearing of their changes.
+//! Addresses of interfaces.
 
-use std::net::Ipv6Addr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::IpAddr;
 
-use netlink_packet_core::NlasIterator;
-use netlink_packet_route::address::AddressMessage;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE, NlasIterator};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::socket::{Received, Socket, u32_at};
-use super::{Result, Rtnetlink};
+use super::route::read_address;
+use super::socket::u32_at;
+use super::{Result, Rtnetlink, absent_is_done};
 
-const RTNLGRP_IPV6_IFADDR: u32 = 9;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
-
-/// An IPv6 address that an interface has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Address6 {
-    /// The interface's index.
-    pub interface: u32,
-    /// The address.
-    pub address: Ipv6Addr,
-}
-
-/// What happened to an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AddressEvent {
-    /// The interface has it.
-    Present(Address6),
-    /// The interface has it no more.
-    Gone(Address6),
-}
+/// linux/if_addr.h: do not test for duplicates.
+const IFA_F_NODAD: u32 = 2;
+/// linux/if_addr.h: make no route to the prefix.
+const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 
 impl Rtnetlink {
-    /// The IPv6 addresses of all interfaces.
+    /// Gives an interface an address of its own: without a route to a prefix, and usable at
+    /// once (an IPv6 address is not tested for duplicates). One that is there is a success.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn addresses6(&mut self) -> Result<Vec<Address6>> {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet6;
-        let message = RouteNetlinkMessage::GetAddress(message);
-        let answers = self.socket.dump(message, || "IPv6 addresses".to_owned())?;
+    pub fn add_address(&mut self, interface: u32, address: IpAddr) -> Result<()> {
+        let mut message = message(interface, address);
+        let flags = match address {
+            IpAddr::V4(_) => IFA_F_NOPREFIXROUTE,
+            IpAddr::V6(_) => IFA_F_NOPREFIXROUTE | IFA_F_NODAD,
+        };
+        message
+            .attributes
+            .push(AddressAttribute::Flags(AddressFlags::from_bits_retain(
+                flags,
+            )));
+        self.socket
+            .request(
+                RouteNetlinkMessage::NewAddress(message),
+                NLM_F_CREATE | NLM_F_REPLACE,
+                || format!("address {address} on link {interface}"),
+            )
+            .map(drop)
+    }
+
+    /// Takes an address from an interface. One that is not there is a success.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn delete_address(&mut self, interface: u32, address: IpAddr) -> Result<()> {
+        let deleted = self.socket.request(
+            RouteNetlinkMessage::DelAddress(message(interface, address)),
+            0,
+            || format!("delete address {address} on link {interface}"),
+        );
+        absent_is_done(deleted)
+    }
+
+    /// The addresses of all interfaces: index and address.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn addresses(&mut self) -> Result<Vec<(u32, IpAddr)>> {
+        let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let answers = self.socket.dump(message, || "addresses".to_owned())?;
         Ok(answers
             .iter()
-            .filter_map(read)
-            .filter_map(|event| match event {
-                AddressEvent::Present(address) => Some(address),
-                AddressEvent::Gone(_) => None,
+            .filter(|received| received.kind == libc::RTM_NEWADDR)
+            .filter_map(|received| {
+                let payload = received.payload.as_slice();
+                let interface = u32_at(payload, 4)?;
+                let mut found = None;
+                for attribute in NlasIterator::new(payload.get(8..)?).flatten() {
+                    match attribute.kind() {
+                        IFA_LOCAL => found = read_address(attribute.value()),
+                        IFA_ADDRESS if found.is_none() => found = read_address(attribute.value()),
+                        _ => {}
+                    }
+                }
+                Some((interface, found?))
             })
             .collect())
     }
 }
 
-/// A subscription to the IPv6 addresses of a network namespace, for `poll(2)`.
-///
-/// Subscribe first, then list the addresses: what changes in between is heard.
-#[derive(Debug)]
-pub struct AddressMonitor {
-    socket: Socket,
-}
-
-impl AddressMonitor {
-    /// Subscribes, in the network namespace of the calling thread.
-    ///
-    /// # Errors
-    /// The kernel gives no socket or no subscription.
-    pub fn open() -> Result<Self> {
-        let mut socket = Socket::open(netlink_sys::protocols::NETLINK_ROUTE)?;
-        socket.subscribe(RTNLGRP_IPV6_IFADDR)?;
-        Ok(Self { socket })
-    }
-
-    /// What was heard since the last call, in order; empty if nothing. Never waits.
-    ///
-    /// # Errors
-    /// [`super::Error::is_lost`]: events were lost, list the addresses anew. Else the socket is
-    /// unusable.
-    pub fn events(&mut self) -> Result<Vec<AddressEvent>> {
-        let mut events = Vec::new();
-        loop {
-            let heard = self.socket.heard()?;
-            if heard.is_empty() {
-                return Ok(events);
-            }
-            events.extend(heard.iter().filter_map(read));
-        }
-    }
-}
-
-impl AsFd for AddressMonitor {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-/// Reads RTM_NEWADDR and RTM_DELADDR (`struct ifaddrmsg`, then attributes).
-fn read(received: &Received) -> Option<AddressEvent> {
-    let payload = received.payload.as_slice();
-    if payload.first().copied() != u8::try_from(libc::AF_INET6).ok() {
-        return None;
-    }
-    let interface = u32_at(payload, 4)?;
-    let (mut peer, mut local) = (None, None);
-    for attribute in NlasIterator::new(payload.get(8..)?).flatten() {
-        let address = || {
-            <[u8; 16]>::try_from(attribute.value())
-                .ok()
-                .map(Ipv6Addr::from)
-        };
-        match attribute.kind() {
-            IFA_ADDRESS => peer = address(),
-            // Only there on a point-to-point link, where IFA_ADDRESS is the other end's.
-            IFA_LOCAL => local = address(),
-            _ => {}
-        }
-    }
-    let address = Address6 {
-        interface,
-        address: local.or(peer)?,
+fn message(interface: u32, address: IpAddr) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
     };
-    match received.kind {
-        libc::RTM_NEWADDR => Some(AddressEvent::Present(address)),
-        libc::RTM_DELADDR => Some(AddressEvent::Gone(address)),
-        _ => None,
-    }
+    message.header.prefix_len = if address.is_ipv4() { 32 } else { 128 };
+    message.header.scope = AddressScope::Universe;
+    message.header.index = interface;
+    message.attributes.push(AddressAttribute::Local(address));
+    message.attributes.push(AddressAttribute::Address(address));
+    message
 }

@@ -6,7 +6,7 @@
 //!
 //! - [`Rtnetlink`]: a connection for links, routes, rules and neighbours
 //! - [`monitor::LinkMonitor`]: interfaces that appear, change and vanish
-//! - [`AddressMonitor`]: the same for their IPv6 addresses
+//! - [`AddressMonitor`]: IPv6 addresses that they get and lose
 //! - [`nftables`]: atomic batches of tables, chains, rules, sets, maps and their elements
 //!
 //! What is worth knowing of the kernel's side:
@@ -23,6 +23,7 @@ use std::fmt;
 use std::io;
 
 mod address;
+mod address_monitor;
 mod link;
 pub mod monitor;
 mod neighbour;
@@ -31,7 +32,7 @@ mod route;
 mod rule;
 mod socket;
 
-pub use address::{Address6, AddressEvent, AddressMonitor};
+pub use address_monitor::{AddressEvent, AddressMonitor};
 pub use link::{Link, LinkChange, PortFlags};
 pub use neighbour::Neighbour;
 pub use route::{Route, RouteKind, RouteScope};

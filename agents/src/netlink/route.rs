@@ -9,7 +9,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::socket::{Received, u32_at};
+use super::socket::{Received, Socket, u32_at};
 use super::{Result, Rtnetlink, absent_is_done};
 
 /// What a route does with a packet.
@@ -194,25 +194,96 @@ impl Rtnetlink {
     /// # Errors
     /// What the kernel says.
     pub fn routes(&mut self, ipv4: bool, table: u32) -> Result<Vec<Route>> {
+        let answers = self.socket.dump(list(ipv4, table, None), || {
+            format!("routes of table {table}")
+        });
+        Ok(of_table(none_if_absent(answers)?, table).collect())
+    }
+
+    /// Those of [`Rtnetlink::routes`] that go out of one interface.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn routes_out_of(&mut self, ipv4: bool, table: u32, interface: u32) -> Result<Vec<Route>> {
+        let answers = self.socket.dump(list(ipv4, table, Some(interface)), || {
+            format!("routes of table {table} out of link {interface}")
+        });
+        Ok(of_table(none_if_absent(answers)?, table)
+            .filter(|route| route.interface == Some(interface))
+            .collect())
+    }
+
+    /// The IPv4 default route of a table with the smallest metric, if it has one. However
+    /// many routes there are: the kernel lists it first.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn default_route(table: u32) -> Result<Option<Route>> {
+        let socket = Socket::open(netlink_sys::protocols::NETLINK_ROUTE)?;
+        let answers = socket.dump_beginning(list(true, table, None), || {
+            format!("default route of table {table}")
+        });
+        Ok(of_table(none_if_absent(answers)?, table)
+            .filter(Route::is_default)
+            .min_by_key(|route| route.metric))
+    }
+
+    /// What the host does with a packet of its own to `destination`; none if it cannot.
+    ///
+    /// # Errors
+    /// What the kernel says, other than that there is no way.
+    pub fn lookup(&mut self, destination: IpAddr) -> Result<Option<Route>> {
         let mut message = RouteMessage::default();
-        message.header.address_family = family(ipv4);
-        message.header.table = u8::try_from(table).unwrap_or_default();
-        message.attributes.push(RouteAttribute::Table(table));
+        message.header.address_family = family(destination.is_ipv4());
+        message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
+        message
+            .attributes
+            .push(RouteAttribute::Destination(address(destination)));
         let answers = self
             .socket
-            .dump(RouteNetlinkMessage::GetRoute(message), || {
-                format!("routes of table {table}")
+            .request(RouteNetlinkMessage::GetRoute(message), 0, || {
+                format!("route to {destination}")
             });
-        let answers = match answers {
-            Ok(answers) => answers,
-            Err(error) if error.is_not_found() => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        Ok(answers
-            .iter()
-            .filter_map(read)
-            .filter(|route| route.table == table)
-            .collect())
+        match answers {
+            Ok(answers) => Ok(answers.iter().find_map(read)),
+            Err(error)
+                if error.is_not_found()
+                    || matches!(
+                        error.errno(),
+                        libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES
+                    ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The request for the routes of a table. The kernel filters, if it is not too old.
+fn list(ipv4: bool, table: u32, interface: Option<u32>) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(ipv4);
+    message.header.table = u8::try_from(table).unwrap_or_default();
+    message.attributes.push(RouteAttribute::Table(table));
+    message
+        .attributes
+        .extend(interface.map(RouteAttribute::Oif));
+    RouteNetlinkMessage::GetRoute(message)
+}
+
+fn of_table(answers: Vec<Received>, table: u32) -> impl Iterator<Item = Route> {
+    answers
+        .into_iter()
+        .filter_map(|received| read(&received))
+        .filter(move |route| route.table == table)
+}
+
+/// A table that does not exist has no routes.
+fn none_if_absent(answers: Result<Vec<Received>>) -> Result<Vec<Received>> {
+    match answers {
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        other => other,
     }
 }
 

@@ -123,6 +123,38 @@ impl Socket {
         }
     }
 
+    /// The first piece of a dump: for what comes first in it, however long it is. The rest is
+    /// left unread, so the socket is of no further use.
+    pub(super) fn dump_beginning<M: NetlinkSerializable>(
+        mut self,
+        message: M,
+        what: impl FnOnce() -> String,
+    ) -> Result<Vec<Received>> {
+        let sequence = self.next_sequence();
+        let bytes = serialize(message, NLM_F_REQUEST | NLM_F_DUMP, sequence);
+        if let Err(refusal) = self.send(&bytes).and_then(|()| self.receive(0)) {
+            return Err(refusal.named(what()));
+        }
+        let mut answers = Vec::new();
+        for message in Messages::new(&self.buffer) {
+            let (errno, explanation) = match message.kind {
+                NLMSG_ERROR => message.error(),
+                NLMSG_DONE => message.done(),
+                kind => {
+                    answers.push(Received {
+                        kind,
+                        payload: message.payload.to_vec(),
+                    });
+                    continue;
+                }
+            };
+            if errno != 0 {
+                return Err(Refusal { errno, explanation }.named(what()));
+            }
+        }
+        Ok(answers)
+    }
+
     fn exchange<M: NetlinkSerializable>(
         &mut self,
         message: M,
