@@ -1,0 +1,41 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config;
+
+/// Watches the Ganeti job queue and publishes job progress and instance state over AMQP.
+///
+/// Runs on every node of a cluster: on the master it turns every new version of a job file
+/// into messages; on all nodes it sends what hooks left in the outbox. It stays in the
+/// foreground and ends in order on SIGTERM.
+///
+/// Exit status: 0 it ended in order; 1 it failed; 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(name = "snf-ganeti-eventd", version)]
+pub struct Args {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", global = true, default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Run as the daemon.
+    Run,
+    /// Check the configuration, the queue, the outbox and the way to each broker.
+    Check,
+}
+
+impl Args {
+    /// Whether the configuration file was named on the command line: then it must be there.
+    pub fn config_is_explicit(&self) -> bool {
+        self.config != std::path::Path::new(config::DEFAULT_PATH)
+    }
+}

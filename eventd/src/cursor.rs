@@ -1,0 +1,157 @@
+//! What has been told, so that after a restart nothing is missed and nothing told twice.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id_set::IdSet;
+use crate::job::Told;
+
+/// What has been told of every job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cursor {
+    /// The cluster: another one's job numbers mean nothing here.
+    pub cluster: String,
+    /// Whether this node was the master when it was written: if not, another node has told
+    /// what came since.
+    pub master: bool,
+    /// Jobs whose end has been told.
+    pub done: IdSet,
+    /// What has been told of the others.
+    pub open: BTreeMap<u64, Told>,
+}
+
+/// Why the cursor cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CursorError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The file is none of ours.
+    #[error("{}: {source}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// What is newly told of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mark {
+    /// So much of it.
+    Open(Told),
+    /// All of it: it has ended.
+    Done,
+}
+
+impl Cursor {
+    /// Reads the file; `None` if there is none.
+    ///
+    /// # Errors
+    /// See [`CursorError`].
+    pub fn load(path: &Path) -> Result<Option<Self>, CursorError> {
+        let content = match fs::read(path) {
+            Ok(content) => content,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                let path = path.to_owned();
+                return Err(CursorError::Read { path, source });
+            }
+        };
+        match serde_json::from_slice(&content) {
+            Ok(cursor) => Ok(Some(cursor)),
+            Err(source) => {
+                let path = path.to_owned();
+                Err(CursorError::Malformed { path, source })
+            }
+        }
+    }
+
+    /// Writes the file in place of the old one, safe against a power cut.
+    ///
+    /// # Errors
+    /// It cannot be written; then the old one is still there.
+    pub fn store(&self, path: &Path) -> io::Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)?;
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".new");
+        let temporary = PathBuf::from(temporary);
+        let content = serde_json::to_vec(self)?;
+        let result = File::create(&temporary)
+            .and_then(|mut file| {
+                file.write_all(&content)?;
+                file.sync_all()
+            })
+            .and_then(|()| fs::rename(&temporary, path))
+            .and_then(|()| File::open(folder)?.sync_all());
+        if result.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        result
+    }
+
+    /// Notes what has been told of a job.
+    pub fn mark(&mut self, job: u64, mark: Mark) {
+        match mark {
+            Mark::Open(told) => {
+                self.open.insert(job, told);
+            }
+            Mark::Done => {
+                self.open.remove(&job);
+                self.done.insert(job);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agents::ganeti::job::Job;
+
+    fn told(status: &str) -> Told {
+        let file = format!(r#"{{"id":7,"ops":[{{"input":{{}},"status":"{status}"}}]}}"#);
+        Told::all_of(&Job::parse(7, file.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn it_is_read_as_it_was_written() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("new/folder/cursor.json");
+        assert_eq!(Cursor::load(&path).unwrap(), None);
+        let mut cursor = Cursor {
+            cluster: "c".to_owned(),
+            master: true,
+            ..Cursor::default()
+        };
+        cursor.mark(7, Mark::Open(told("running")));
+        cursor.mark(8, Mark::Open(told("queued")));
+        cursor.mark(8, Mark::Done);
+        cursor.store(&path).unwrap();
+        assert_eq!(Cursor::load(&path).unwrap(), Some(cursor));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_none_of_ours_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("cursor.json");
+        for content in ["", "{", "[]", "{\"cluster\": 7}", "{\"done\":[[2,1]]}"] {
+            fs::write(&path, content).unwrap();
+            let error = Cursor::load(&path).unwrap_err().to_string();
+            assert!(error.contains("cursor.json"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! From a job file to messages: pure functions of the job, of what was told of it before,
+//! and of Ganeti's configuration.
+
+mod cluster;
+mod instance;
+mod network;
+mod tags;
+mod told;
+
+pub use told::Told;
+
+use agents::ganeti::config_data::InstanceParts;
+use agents::ganeti::job::{Input, Job, Op};
+use agents::message::{EventId, EventTime, Message};
+use agents::outbox::{Class, Entry};
+use serde_json::Value;
+
+/// What the messages need beside the job itself.
+pub struct Context<'a> {
+    /// The cluster's name.
+    pub cluster: &'a str,
+    /// Who sends: `node1.gnt.lab/snf-ganeti-eventd`.
+    pub origin: &'a str,
+    /// What the configuration has for an instance; asked only when a message needs it.
+    pub parts: &'a mut dyn FnMut(&str) -> Option<InstanceParts>,
+}
+
+/// What every message about an opcode says.
+struct Facts<'a> {
+    job: &'a Job,
+    op: &'a Op,
+    input: &'a Input,
+    event_time: EventTime,
+    /// What was told of this opcode before.
+    before: Option<&'a str>,
+    cluster: &'a str,
+}
+
+impl Facts<'_> {
+    fn logmsg(&self) -> Value {
+        self.op.log.last.clone()
+    }
+}
+
+/// The messages for what has changed in `job` since `told`, in the order of its opcodes.
+pub fn events(job: &Job, told: Option<&Told>, context: &mut Context<'_>) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for (index, op) in job.ops.iter().enumerate() {
+        let before = told.and_then(|told| told.op(index));
+        if before.is_some_and(|before| before.is(op)) {
+            continue;
+        }
+        let input = match op.input() {
+            Ok(input) => input,
+            Err(error) => {
+                tracing::warn!(job = job.id, op = index, %error, "opcode without usable input");
+                continue;
+            }
+        };
+        let before = before.map(told::OpMark::status);
+        let facts = Facts {
+            job,
+            op,
+            input: &input,
+            event_time: job.status_time(op).unwrap_or_else(EventTime::now),
+            before,
+            cluster: context.cluster,
+        };
+        let class = class(op, before);
+        for (object, message) in messages(&facts, context) {
+            let id = EventId::of_job(
+                context.cluster,
+                job.id,
+                index,
+                op.status.as_str(),
+                op.log.length,
+                &object,
+            );
+            match Entry::new(id, class, &message) {
+                Ok(mut entry) => {
+                    entry.cluster = Some(context.cluster.to_owned());
+                    entry.origin = Some(context.origin.to_owned());
+                    entries.push(entry);
+                }
+                Err(error) => {
+                    tracing::error!(job = job.id, op = index, %error, "message cannot be written");
+                }
+            }
+        }
+    }
+    entries
+}
+
+/// The messages about one opcode, each with what tells it apart from the others.
+fn messages(facts: &Facts<'_>, context: &mut Context<'_>) -> Vec<(String, Message)> {
+    let one = |message: Option<Message>| {
+        message
+            .map(|message| (String::new(), message))
+            .into_iter()
+            .collect()
+    };
+    let opcode = facts.input.opcode();
+    match opcode
+        .strip_prefix("OP_")
+        .and_then(|name| name.split_once('_'))
+    {
+        Some(("INSTANCE", _)) => instance::messages(facts, context.parts),
+        Some(("NETWORK", _)) => one(network::message(facts)),
+        Some(("TAGS", _)) => one(tags::message(facts)),
+        Some(("CLUSTER", "SET_PARAMS")) => one(Some(cluster::message(facts))),
+        _ => Vec::new(),
+    }
+}
+
+fn class(op: &Op, before: Option<&str>) -> Class {
+    if op.status.is_final() {
+        Class::Final
+    } else if before == Some(op.status.as_str()) {
+        Class::Progress
+    } else {
+        Class::Status
+    }
+}

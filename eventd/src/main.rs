@@ -1,0 +1,28 @@
+//! `snf-ganeti-eventd`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use eventd::args::{Args, Command};
+use eventd::config::Config;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match work(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("snf-ganeti-eventd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(args: &Args) -> anyhow::Result<bool> {
+    let config = Config::load(&args.config, args.config_is_explicit())?;
+    agents::service::log::init(&config.log).map_err(anyhow::Error::msg)?;
+    match &args.command {
+        Command::Run => eventd::serve::run(&config).map(|()| true),
+        Command::Check => Ok(eventd::check::check(&config)?),
+    }
+}

@@ -1,0 +1,237 @@
+//! A connection to a broker, ready to publish on. It is never repaired: on any error it is
+//! dropped whole and another is made (lapin's own recovery leaves confirms hanging for the
+//! whole of an outage).
+
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use agents::outbox::Entry;
+use futures_util::stream::{BoxStream, StreamExt};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
+use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Event};
+use lapin::{ErrorKind, ExchangeKind};
+
+use super::Host;
+use crate::config::{Amqp, ExchangeMissing};
+
+/// Where the system keeps the authorities that it trusts.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The broker said no, or is not there.
+    #[error("{0}")]
+    Amqp(#[from] lapin::Error),
+    /// Nothing happened for so many seconds.
+    #[error("no answer within {0} s")]
+    Timeout(u64),
+    /// A certificate file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Certificate {
+        /// The file.
+        path: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The exchange is not there, and the configuration says to wait for it.
+    #[error("there is no exchange {0:?}, and amqp.exchange_missing is \"wait\"")]
+    NoExchange(String),
+}
+
+/// What became of a published message.
+pub type Confirm = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
+
+/// How to get a connection.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    /// The exchange.
+    pub exchange: String,
+    /// What if it is not there.
+    pub exchange_missing: ExchangeMissing,
+    /// Seconds between heartbeats.
+    pub heartbeat: u16,
+    /// When an attempt is given up.
+    pub timeout: Duration,
+    /// Certificates.
+    pub tls: crate::config::Tls,
+    /// What the broker's operator sees: `snf-ganeti-eventd@node1.gnt.lab`.
+    pub name: String,
+}
+
+impl Broker {
+    /// As the configuration says, for the node of this name.
+    pub fn new(amqp: &Amqp, node: &str) -> Self {
+        Self {
+            exchange: amqp.exchange.clone(),
+            exchange_missing: amqp.exchange_missing,
+            heartbeat: amqp.heartbeat,
+            timeout: Duration::from_secs(u64::from(amqp.connect_timeout)),
+            tls: amqp.tls.clone(),
+            name: format!("snf-ganeti-eventd@{node}"),
+        }
+    }
+}
+
+/// A connection with a channel in confirm mode, and an exchange that is there.
+pub struct Link {
+    connection: Connection,
+    channel: Channel,
+    exchange: ShortString,
+    events: BoxStream<'static, Event>,
+}
+
+/// Connects to one broker.
+///
+/// # Errors
+/// See [`BrokerError`].
+pub async fn connect(broker: &Broker, host: &Host) -> Result<Link, BrokerError> {
+    let attempt = attempt(broker, host);
+    tokio::time::timeout(broker.timeout, attempt)
+        .await
+        .unwrap_or(Err(BrokerError::Timeout(broker.timeout.as_secs())))
+}
+
+async fn attempt(broker: &Broker, host: &Host) -> Result<Link, BrokerError> {
+    let mut uri = host.uri().clone();
+    uri.query.heartbeat.get_or_insert(broker.heartbeat);
+    let tls = if host.is_tls() {
+        certificates(&broker.tls)?
+    } else {
+        OwnedTLSConfig::default()
+    };
+    let properties =
+        ConnectionProperties::default().with_connection_name(broker.name.as_str().into());
+    let runtime = lapin::runtime::default_runtime()?;
+    let connection = Connection::connect_uri_with_config(uri, properties, tls, runtime).await?;
+    let events = connection.events_listener().boxed();
+    let exchange = ShortString::from(broker.exchange.as_str());
+    let mut channel = connection.create_channel().await?;
+    if let Err(error) = declare(&channel, &exchange, true).await {
+        if !is_not_found(&error) {
+            return Err(error.into());
+        }
+        if broker.exchange_missing == ExchangeMissing::Wait {
+            return Err(BrokerError::NoExchange(broker.exchange.clone()));
+        }
+        // the broker closed the channel on that
+        channel = connection.create_channel().await?;
+        declare(&channel, &exchange, false).await?;
+        tracing::info!(exchange = broker.exchange, "declared the exchange");
+    }
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await?;
+    Ok(Link {
+        connection,
+        channel,
+        exchange,
+        events,
+    })
+}
+
+async fn declare(channel: &Channel, exchange: &ShortString, passive: bool) -> lapin::Result<()> {
+    let options = ExchangeDeclareOptions {
+        passive,
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    channel
+        .exchange_declare(
+            exchange.clone(),
+            ExchangeKind::Topic,
+            options,
+            FieldTable::default(),
+        )
+        .await
+}
+
+fn is_not_found(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 404)
+}
+
+fn certificates(tls: &crate::config::Tls) -> Result<OwnedTLSConfig, BrokerError> {
+    let read = |path: &std::path::Path| {
+        fs::read(path).map_err(|source| BrokerError::Certificate {
+            path: path.display().to_string(),
+            source,
+        })
+    };
+    let authorities = tls
+        .ca_file
+        .as_deref()
+        .unwrap_or(SYSTEM_AUTHORITIES.as_ref());
+    let identity = match (&tls.certificate_file, &tls.key_file) {
+        (Some(certificate), Some(key)) => Some(OwnedIdentity::PKCS8 {
+            pem: read(certificate)?,
+            key: read(key)?,
+        }),
+        _ => None,
+    };
+    Ok(OwnedTLSConfig {
+        identity,
+        cert_chain: Some(String::from_utf8_lossy(&read(authorities)?).into_owned()),
+    })
+}
+
+impl Link {
+    /// Publishes a message, as the `seq`-th of this process. The message is on its way, in
+    /// order, when the future was polled once; it ends with the broker's confirm.
+    pub fn publish(&self, entry: &Entry, origin: &str, seq: u64) -> Confirm {
+        let channel = self.channel.clone();
+        let exchange = self.exchange.clone();
+        let key = ShortString::from(entry.key.as_str());
+        let properties = properties(entry, origin, seq);
+        let body = entry.body_bytes().to_vec();
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        Box::pin(async move {
+            channel
+                .basic_publish(exchange, key, options, &body, properties)
+                .await?
+                .await
+        })
+    }
+
+    /// What happens to the connection itself: the broker blocks it, or it breaks.
+    pub async fn event(&mut self) -> Option<Event> {
+        self.events.next().await
+    }
+
+    /// Ends the connection in order.
+    pub async fn close(self) {
+        let closing = self.connection.close(200, "bye".into());
+        if tokio::time::timeout(Duration::from_secs(2), closing)
+            .await
+            .is_err()
+        {
+            tracing::debug!("the broker does not answer our goodbye");
+        }
+    }
+}
+
+fn properties(entry: &Entry, origin: &str, seq: u64) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    let text = |value: &str| AMQPValue::LongString(value.into());
+    if let Some(cluster) = &entry.cluster {
+        headers.insert("x-cluster".into(), text(cluster));
+    }
+    let origin = entry.origin.as_deref().unwrap_or(origin);
+    headers.insert("x-origin".into(), text(origin));
+    let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+    headers.insert("x-seq".into(), AMQPValue::LongLongInt(seq));
+    BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_delivery_mode(2)
+        .with_message_id(entry.id.to_string().into())
+        .with_timestamp(entry.time.seconds())
+        .with_app_id("snf-ganeti-eventd".into())
+        .with_headers(headers)
+}

@@ -1,0 +1,11 @@
+//! From messages to the broker: over the connection if there is one, else through the outbox.
+
+mod broker;
+mod host;
+mod outage;
+mod relay;
+
+pub use broker::{Broker, BrokerError, Link, connect};
+pub use host::{Backoff, Host};
+pub use outage::Outage;
+pub use relay::{Next, Relay, Stats};

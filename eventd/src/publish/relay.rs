@@ -1,0 +1,492 @@
+//! What waits, what is under way, and what is safe.
+//!
+//! A message is safe when the broker has confirmed it or it is in the outbox. While the
+//! connection is up, messages go to it straight from memory; when it fails, those under way
+//! and those waiting go into the outbox, in their order, and later ones behind them, until
+//! the outbox has been published.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use agents::message::EventTime;
+use agents::outbox::{Entry, FileName, Kind, Limits, Outbox, Producer, ReadError, Trimmed};
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use lapin::Confirmation;
+
+use super::Link;
+use super::broker::Confirm;
+
+/// Messages in one file of the outbox.
+const SPOOL_BATCH: usize = 256;
+
+/// Messages in memory that wait for the connection; above it they go into the outbox.
+const WAITING_LIMIT: usize = 20_000;
+const WAITING_BYTES: usize = 32 << 20;
+
+/// What the relay counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Messages that the broker confirmed.
+    pub confirmed: u64,
+    /// Messages that no queue wanted.
+    pub returned: u64,
+    /// Messages that went into the outbox because the broker was away.
+    pub spooled: u64,
+    /// Messages that were dropped because the outbox was full.
+    pub dropped: u64,
+}
+
+/// What happens next.
+#[derive(Debug)]
+pub enum Next {
+    /// A message is confirmed.
+    Confirmed,
+    /// A message is not, and never will be over this connection: see
+    /// [`Relay::disconnected`].
+    Refused(String),
+    /// The connection is blocked, unblocked or broken; it ended if this is `None`.
+    Connection(Option<lapin::Event>),
+}
+
+/// The way from messages to the broker.
+pub struct Relay {
+    outbox: Outbox,
+    producer: Producer,
+    origin: String,
+    window: usize,
+    link: Option<Link>,
+    /// Whether an attempt to connect has failed since the last connection (or since the
+    /// start): before that, messages wait in memory.
+    away: bool,
+    blocked: bool,
+    confirms: FuturesOrdered<Confirm>,
+    under_way: VecDeque<UnderWay>,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    /// Files of the outbox that are not published yet.
+    files: BTreeSet<FileName>,
+    /// The file that is being published.
+    open: Option<(FileName, VecDeque<Entry>)>,
+    /// Confirms that are still awaited, by file.
+    unconfirmed: HashMap<FileName, usize>,
+    safe: u64,
+    published: u64,
+    stats: Stats,
+}
+
+struct Waiting {
+    seq: u64,
+    entry: Entry,
+}
+
+struct UnderWay {
+    since: Instant,
+    what: What,
+}
+
+enum What {
+    Direct(Waiting),
+    File(FileName),
+}
+
+impl Relay {
+    /// A relay with the outbox' content before it; at most `window` messages are under way
+    /// without a confirm.
+    ///
+    /// # Errors
+    /// The outbox cannot be made or listed.
+    pub fn new(outbox: Outbox, origin: String, window: usize) -> io::Result<Self> {
+        let producer = Producer::new(outbox.folder())?;
+        // Later processes go on above earlier ones, whatever they sent.
+        let now = EventTime::now().since_epoch().as_micros();
+        let mut relay = Self {
+            outbox,
+            producer,
+            origin,
+            window,
+            link: None,
+            away: false,
+            blocked: false,
+            confirms: FuturesOrdered::new(),
+            under_way: VecDeque::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            files: BTreeSet::new(),
+            open: None,
+            unconfirmed: HashMap::new(),
+            safe: 0,
+            published: u64::try_from(now).unwrap_or_default(),
+            stats: Stats::default(),
+        };
+        relay.rescan()?;
+        Ok(relay)
+    }
+
+    /// Looks at the whole outbox.
+    ///
+    /// # Errors
+    /// It cannot be listed.
+    pub fn rescan(&mut self) -> io::Result<()> {
+        for name in self.outbox.list()? {
+            self.found(name);
+        }
+        Ok(())
+    }
+
+    /// A file is in the outbox.
+    pub fn found(&mut self, name: FileName) {
+        let opened = self.open.as_ref().is_some_and(|(open, _)| *open == name);
+        if !opened && !self.unconfirmed.contains_key(&name) {
+            self.producer.after(name.time);
+            self.files.insert(name);
+        }
+    }
+
+    /// Takes over messages, the last of which has the number `seq`; numbers only grow.
+    ///
+    /// # Errors
+    /// They had to go into the outbox and could not; then none of them was taken.
+    pub fn offer(&mut self, seq: u64, entries: Vec<Entry>) -> io::Result<()> {
+        if entries.is_empty() {
+            if self.waiting.is_empty() && !self.has_direct_under_way() {
+                self.safe = self.safe.max(seq);
+            } else {
+                // nothing to send: as safe as what was offered before it
+                self.raise_last(seq);
+            }
+            return Ok(());
+        }
+        if self.link.is_none() && self.away {
+            // What waits already goes first.
+            self.spool_waiting()?;
+            self.spool(&entries)?;
+            self.safe = self.safe.max(seq);
+            return Ok(());
+        }
+        let last = entries.len().saturating_sub(1);
+        for (index, entry) in entries.into_iter().enumerate() {
+            // Only with its last message is the whole batch safe.
+            let seq = if index == last { seq } else { 0 };
+            self.waiting_bytes = self.waiting_bytes.saturating_add(entry.body_bytes().len());
+            self.waiting.push_back(Waiting { seq, entry });
+        }
+        Ok(())
+    }
+
+    /// Whether there is room for more messages; if not, they wait where they come from or go
+    /// into the outbox.
+    pub fn has_room(&self) -> bool {
+        self.waiting.len() < WAITING_LIMIT && self.waiting_bytes < WAITING_BYTES
+    }
+
+    /// The highest number such that all messages up to it are safe.
+    pub fn safe(&self) -> u64 {
+        self.safe
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Messages without a confirm.
+    pub fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// Files and messages that wait.
+    pub fn backlog(&self) -> usize {
+        let open = usize::from(self.open.is_some());
+        self.files
+            .len()
+            .saturating_add(self.waiting.len())
+            .saturating_add(open)
+    }
+
+    /// Whether everything has been confirmed.
+    pub fn is_idle(&self) -> bool {
+        self.under_way.is_empty() && self.backlog() == 0
+    }
+
+    /// A connection is there.
+    pub fn connected(&mut self, link: Link) {
+        self.link = Some(link);
+        self.away = false;
+        self.blocked = false;
+    }
+
+    /// The connection, if there is one.
+    pub fn link_mut(&mut self) -> Option<&mut Link> {
+        self.link.as_mut()
+    }
+
+    /// The broker has stopped taking messages, or takes them again.
+    pub fn set_blocked(&mut self, blocked: bool) {
+        self.blocked = blocked;
+        let now = Instant::now();
+        for under_way in &mut self.under_way {
+            under_way.since = now;
+        }
+    }
+
+    /// Whether the broker has stopped taking messages.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Drops the connection, if there is one: what was under way goes into the outbox, from
+    /// where it will be sent again.
+    ///
+    /// # Errors
+    /// It could not be written; then it waits in memory.
+    pub fn disconnected(&mut self) -> io::Result<Option<Link>> {
+        let link = self.link.take();
+        self.away = true;
+        self.blocked = false;
+        self.confirms = FuturesOrdered::new();
+        if let Some((name, _)) = self.open.take() {
+            self.files.insert(name);
+        }
+        for (name, _) in self.unconfirmed.drain() {
+            self.files.insert(name);
+        }
+        let mut again = VecDeque::new();
+        for under_way in self.under_way.drain(..) {
+            if let What::Direct(waiting) = under_way.what {
+                self.waiting_bytes = self
+                    .waiting_bytes
+                    .saturating_add(waiting.entry.body_bytes().len());
+                again.push_back(waiting);
+            }
+        }
+        again.append(&mut self.waiting);
+        self.waiting = again;
+        self.spool_waiting()?;
+        Ok(link)
+    }
+
+    /// An attempt to connect failed.
+    ///
+    /// # Errors
+    /// What waits in memory could not be written into the outbox.
+    pub fn failed_to_connect(&mut self) -> io::Result<()> {
+        self.away = true;
+        self.spool_waiting()
+    }
+
+    /// Puts what waits in memory into the outbox: before the process ends.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.spool_waiting()
+    }
+
+    /// Publishes what there is room for.
+    pub fn pump(&mut self) {
+        while self.link.is_some() && !self.blocked && self.under_way.len() < self.window {
+            if let Some((entry, name)) = self.next_from_file() {
+                self.publish(&entry, What::File(name));
+            } else if let Some(waiting) = self.waiting.pop_front() {
+                let length = waiting.entry.body_bytes().len();
+                self.waiting_bytes = self.waiting_bytes.saturating_sub(length);
+                let entry = waiting.entry.clone();
+                self.publish(&entry, What::Direct(waiting));
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// Waits for the next confirm, or for something to happen to the connection; for ever
+    /// without a connection.
+    pub async fn next(&mut self) -> Next {
+        let Some(link) = &mut self.link else {
+            return std::future::pending().await;
+        };
+        let confirm = tokio::select! {
+            biased;
+            Some(confirm) = self.confirms.next() => confirm,
+            event = link.event() => return Next::Connection(event),
+        };
+        match confirm {
+            Ok(Confirmation::Ack(returned)) => {
+                self.confirmed(returned.is_some());
+                Next::Confirmed
+            }
+            Ok(other) => Next::Refused(format!("the broker did not take a message: {other:?}")),
+            Err(error) => Next::Refused(error.to_string()),
+        }
+    }
+
+    /// How long the oldest message has been without its confirm; a blocked broker is not
+    /// late.
+    pub fn oldest(&self, now: Instant) -> Option<Duration> {
+        if self.blocked {
+            return None;
+        }
+        let first = self.under_way.front()?;
+        Some(now.saturating_duration_since(first.since))
+    }
+
+    /// Keeps the outbox within its bounds.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn trim(&mut self, limits: Limits) -> io::Result<Trimmed> {
+        let (open, unconfirmed) = (&self.open, &self.unconfirmed);
+        let trimmed = self.outbox.trim(limits, |name| {
+            unconfirmed.contains_key(name) || open.as_ref().is_some_and(|(open, _)| open == name)
+        })?;
+        let dropped = u64::try_from(trimmed.messages()).unwrap_or(u64::MAX);
+        self.stats.dropped = self.stats.dropped.saturating_add(dropped);
+        Ok(trimmed)
+    }
+
+    fn publish(&mut self, entry: &Entry, what: What) {
+        let Some(link) = &self.link else { return };
+        self.published = self.published.saturating_add(1);
+        let mut confirm = link.publish(entry, &self.origin, self.published);
+        // The first poll puts it on its way: so they leave in this order.
+        match confirm
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Ready(result) => self.confirms.push_back(Box::pin(async { result })),
+            Poll::Pending => self.confirms.push_back(confirm),
+        }
+        if let What::File(name) = &what {
+            let awaited = self.unconfirmed.entry(name.clone()).or_default();
+            *awaited = awaited.saturating_add(1);
+        }
+        self.under_way.push_back(UnderWay {
+            since: Instant::now(),
+            what,
+        });
+    }
+
+    fn confirmed(&mut self, returned: bool) {
+        self.stats.confirmed = self.stats.confirmed.saturating_add(1);
+        if returned {
+            self.stats.returned = self.stats.returned.saturating_add(1);
+        }
+        let Some(under_way) = self.under_way.pop_front() else {
+            return;
+        };
+        match under_way.what {
+            What::Direct(waiting) => self.safe = self.safe.max(waiting.seq),
+            What::File(name) => self.confirmed_of_file(name),
+        }
+    }
+
+    fn confirmed_of_file(&mut self, name: FileName) {
+        let Some(awaited) = self.unconfirmed.get_mut(&name) else {
+            return;
+        };
+        *awaited = awaited.saturating_sub(1);
+        let more = self.open.as_ref().is_some_and(|(open, _)| *open == name);
+        if *awaited > 0 || more {
+            return;
+        }
+        self.unconfirmed.remove(&name);
+        if let Err(error) = self.outbox.remove(&name) {
+            // It will be sent again after a restart, with the same ids.
+            let path = self.outbox.path(&name);
+            tracing::error!("cannot remove {}: {error}", path.display());
+        }
+    }
+
+    fn next_from_file(&mut self) -> Option<(Entry, FileName)> {
+        loop {
+            if let Some((name, entries)) = &mut self.open
+                && let Some(entry) = entries.pop_front()
+            {
+                let name = name.clone();
+                if entries.is_empty() {
+                    self.open = None;
+                }
+                return Some((entry, name));
+            }
+            let name = self.files.pop_first()?;
+            match self.outbox.read(&name) {
+                Ok(entries) => self.open = Some((name, entries.into())),
+                Err(ReadError::Gone) => {}
+                Err(ReadError::Bad(error)) => {
+                    let path = self.outbox.path(&name);
+                    tracing::warn!("set aside {}: {error}", path.display());
+                    if let Err(error) = self.outbox.set_aside(&name) {
+                        tracing::error!("cannot move {}: {error}", path.display());
+                    }
+                }
+                Err(ReadError::Io(error)) => {
+                    // The next rescan of the outbox finds it again.
+                    let path = self.outbox.path(&name);
+                    tracing::error!("cannot read {}: {error}", path.display());
+                }
+            }
+        }
+    }
+
+    fn spool_waiting(&mut self) -> io::Result<()> {
+        while !self.waiting.is_empty() {
+            let count = self.waiting.len().min(SPOOL_BATCH);
+            let batch: Vec<Entry> = self
+                .waiting
+                .iter()
+                .take(count)
+                .map(|waiting| waiting.entry.clone())
+                .collect();
+            self.spool(&batch)?;
+            for waiting in self.waiting.drain(..count) {
+                self.safe = self.safe.max(waiting.seq);
+                let length = waiting.entry.body_bytes().len();
+                self.waiting_bytes = self.waiting_bytes.saturating_sub(length);
+            }
+        }
+        Ok(())
+    }
+
+    fn spool(&mut self, entries: &[Entry]) -> io::Result<()> {
+        for batch in entries.chunks(SPOOL_BATCH) {
+            let name = match batch {
+                [one] => self.producer.put(one)?,
+                several => self.producer.put_batch(several)?,
+            };
+            let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            self.stats.spooled = self.stats.spooled.saturating_add(count);
+            self.files.insert(name);
+        }
+        Ok(())
+    }
+
+    fn has_direct_under_way(&self) -> bool {
+        self.under_way
+            .iter()
+            .any(|under_way| matches!(under_way.what, What::Direct(_)))
+    }
+
+    /// Gives the newest message in memory this number.
+    fn raise_last(&mut self, seq: u64) {
+        if let Some(last) = self.waiting.back_mut() {
+            last.seq = seq;
+            return;
+        }
+        let newest = self.under_way.iter_mut().rev();
+        for under_way in newest {
+            if let What::Direct(last) = &mut under_way.what {
+                last.seq = seq;
+                return;
+            }
+        }
+    }
+
+    /// Whether messages of our own wait in the outbox, which go before those in memory.
+    pub fn spool_depth(&self) -> usize {
+        self.files
+            .iter()
+            .filter(|name| name.kind == Kind::Batch)
+            .count()
+    }
+}

@@ -1,0 +1,563 @@
+//! The daemon: one loop over the queue, the broker, the clock and signals.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use agents::ganeti::ssconf::Ssconf;
+use agents::outbox::{Entry, Outbox};
+use agents::service::notify;
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::config_cache::ConfigCache;
+use crate::cursor::{Cursor, Mark};
+use crate::mastership::Role;
+use crate::publish::{Backoff, Broker, Host, Link, Next, Outage, Relay, connect};
+use crate::readiness::Readiness;
+use crate::source::{Batch, Extent, Source};
+use crate::watch::{Event, Folders, Watch};
+
+/// Job files read before the loop looks at anything else again.
+const JOBS_AT_A_TIME: usize = 32;
+
+/// How often the cursor is written while it moves.
+const CURSOR_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often what is not urgent is looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How often everything in the outbox is looked at, beside what inotify announces.
+const OUTBOX_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the last confirms are waited for at the end.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What must be there at the start is not: the outbox, inotify, a readable cursor.
+pub fn run(config: &Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut engine = Engine::new(config)?;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        engine.run(stop).await
+    })
+}
+
+/// What a step of the loop woke up for.
+enum Wake {
+    Stop,
+    Watch,
+    Connected(Box<Link>),
+    FailedToConnect,
+    Relay(Next),
+    More,
+    Tick,
+}
+
+struct Engine {
+    config: Config,
+    ssconf: Ssconf,
+    node: String,
+    role: Role,
+    watch: Watch,
+    source: Source,
+    relay: Relay,
+    /// The cursor as far as everything is safe.
+    safe_cursor: Cursor,
+    /// What the cursor will have when the messages up to a number are safe.
+    marks: VecDeque<(u64, u64, Mark)>,
+    seq: u64,
+    /// Messages that the outbox did not take: the disk is full.
+    stuck: VecDeque<(u64, Vec<Entry>)>,
+    cursor_dirty: bool,
+    cursor_stored: Instant,
+    outbox_looked: Instant,
+    queue_missed: bool,
+    broker_outage: Outage,
+    disk_outage: Outage,
+    watch_outage: Outage,
+}
+
+impl Engine {
+    fn new(config: &Config) -> anyhow::Result<Self> {
+        let node = config
+            .node_name()
+            .context("cannot tell this node's name: set node_name in the configuration")?;
+        let origin = format!("{node}/snf-ganeti-eventd");
+        let outbox_dir = &config.outbox_dir;
+        let outbox =
+            Outbox::open(outbox_dir).with_context(|| format!("outbox {}", outbox_dir.display()))?;
+        let relay = Relay::new(outbox, origin.clone(), usize::from(config.amqp.window))
+            .with_context(|| format!("outbox {}", outbox_dir.display()))?;
+        let watch = Watch::new(&Folders {
+            queue: config.queue_dir.clone(),
+            ssconf: config.ssconf_dir.clone(),
+            outbox: outbox_dir.clone(),
+        })
+        .context("inotify")?;
+        let cursor = Cursor::load(&config.cursor_file)?.unwrap_or_default();
+        let source = Source::new(
+            config.queue_dir.clone(),
+            ConfigCache::new(config.config_data.clone()),
+            origin,
+            cursor.clone(),
+        );
+        let now = Instant::now();
+        Ok(Self {
+            ssconf: Ssconf::new(&config.ssconf_dir),
+            role: Role::Unknown {
+                reason: "not asked yet".to_owned(),
+            },
+            node,
+            watch,
+            source,
+            relay,
+            safe_cursor: cursor,
+            marks: VecDeque::new(),
+            seq: 0,
+            stuck: VecDeque::new(),
+            cursor_dirty: false,
+            cursor_stored: now,
+            outbox_looked: now,
+            queue_missed: true,
+            broker_outage: Outage::default(),
+            disk_outage: Outage::default(),
+            watch_outage: Outage::default(),
+            config: config.clone(),
+        })
+    }
+
+    async fn run(&mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let inotify = Readiness::new(self.watch.as_fd()).context("inotify")?;
+        let (mut links, wanted) = keep_connecting(&self.config, &self.node);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        tokio::pin!(stop);
+        tracing::info!(node = self.node, "started");
+        notify::ready();
+        self.look_at_role();
+        let _ = wanted.try_send(());
+        loop {
+            let ready = self.can_read();
+            let wake = tokio::select! {
+                    biased;
+                    () = &mut stop => Wake::Stop,
+                _ = tick.tick() => Wake::Tick,
+                    ready = inotify.readable() => {
+                    ready.context("inotify")?;
+                    Wake::Watch
+                }
+                    link = links.recv() => match link {
+                        Some(Ok(link)) => Wake::Connected(link),
+                        _ => Wake::FailedToConnect,
+                    },
+                    next = self.relay.next() => Wake::Relay(next),
+                    () = std::future::ready(()), if ready => Wake::More,
+            };
+            match wake {
+                Wake::Stop => break,
+                Wake::Watch => self.read_watch(),
+                Wake::Connected(link) => {
+                    self.relay.connected(*link);
+                    if let Some(away) = self.broker_outage.works(Instant::now()) {
+                        tracing::info!("the broker is back after {:.1} s", away.as_secs_f64());
+                    }
+                }
+                Wake::FailedToConnect => {
+                    let result = self.relay.failed_to_connect();
+                    self.note_disk(result);
+                }
+                Wake::Relay(Next::Refused(reason)) => self.disconnect(&reason, &wanted),
+                Wake::Relay(Next::Connection(event)) => self.connection_event(event, &wanted),
+                Wake::Relay(Next::Confirmed) | Wake::More => {}
+                Wake::Tick => self.tick(&wanted),
+            }
+            if self.can_read() {
+                self.read_jobs();
+            }
+            self.relay.pump();
+            self.advance();
+        }
+        self.farewell().await;
+        Ok(())
+    }
+
+    fn can_read(&self) -> bool {
+        self.role.is_master()
+            && self.stuck.is_empty()
+            && self.relay.has_room()
+            && self.source.has_work()
+    }
+
+    fn read_watch(&mut self) {
+        loop {
+            let events = match self.watch.read() {
+                Ok(events) if events.is_empty() => break,
+                Ok(events) => events,
+                Err(error) => {
+                    tracing::error!("inotify: {error}");
+                    self.queue_missed = true;
+                    break;
+                }
+            };
+            for event in events {
+                match event {
+                    Event::Job(job) => self.source.changed(job),
+                    Event::Outbox(name) => self.relay.found(name),
+                    Event::Ssconf => self.look_at_role(),
+                    Event::Lost => self.queue_missed = true,
+                }
+            }
+        }
+        if !self.role.is_master() {
+            self.source.forget();
+        }
+        if self.queue_missed {
+            self.look_at_everything();
+        }
+    }
+
+    /// Watches what is not watched, and looks at queue and outbox: events were missed.
+    fn look_at_everything(&mut self) {
+        let now = Instant::now();
+        match self.watch.repair() {
+            Ok(_) => {
+                self.watch_outage.works(now);
+            }
+            Err(error) => {
+                if self.watch_outage.fails(now).is_some() {
+                    tracing::error!("{error}");
+                }
+            }
+        }
+        if let Err(error) = self.relay.rescan() {
+            tracing::error!("outbox: {error}");
+        }
+        if !self.role.is_master() {
+            self.queue_missed = self.watch.missing().next().is_some();
+            return;
+        }
+        self.rescan(Extent::All);
+    }
+
+    fn rescan(&mut self, extent: Extent) {
+        match self.source.rescan(extent) {
+            Ok(count) => {
+                self.queue_missed = self.watch.missing().next().is_some();
+                tracing::info!(jobs = count, "looked through the queue");
+            }
+            Err(error) => {
+                self.queue_missed = true;
+                if self.watch_outage.fails(Instant::now()).is_some() {
+                    let queue = self.config.queue_dir.display();
+                    tracing::warn!("cannot look through {queue}: {error}");
+                }
+            }
+        }
+    }
+
+    /// Reads ssconf; begins or ends being the master.
+    fn look_at_role(&mut self) {
+        let role = Role::read(&self.ssconf, &self.node);
+        if role == self.role {
+            return;
+        }
+        match &role {
+            Role::Master { cluster } => {
+                tracing::info!(cluster, "this node is the master");
+                self.begin_mastership(&cluster.clone());
+            }
+            Role::Other { master } => {
+                tracing::info!(
+                    master,
+                    "another node is the master: only the outbox is sent"
+                );
+            }
+            Role::Unknown { reason } => {
+                tracing::info!("no master: {reason}: only the outbox is sent");
+            }
+        }
+        if !role.is_master() {
+            self.source.forget();
+            if self.role.is_master() {
+                self.source.set_master(false);
+                self.safe_cursor.master = false;
+                self.cursor_dirty = true;
+            }
+        }
+        self.role = role;
+    }
+
+    fn begin_mastership(&mut self, cluster: &str) {
+        if self.source.cursor().cluster != cluster {
+            let cursor = Cursor {
+                cluster: cluster.to_owned(),
+                ..Cursor::default()
+            };
+            self.source.reset(cursor.clone());
+            self.safe_cursor = cursor;
+            self.marks.clear();
+        }
+        let extent = if self.source.cursor().master {
+            Extent::All
+        } else {
+            Extent::Newest(self.config.takeover())
+        };
+        self.source.set_master(true);
+        self.rescan(extent);
+        if extent != Extent::All && self.marks.is_empty() {
+            // what the rescan leaves out is as good as told
+            self.safe_cursor.done = self.source.cursor().done.clone();
+        }
+        self.safe_cursor.master = true;
+        self.cursor_dirty = true;
+    }
+
+    fn read_jobs(&mut self) {
+        self.look_at_role();
+        if !self.role.is_master() {
+            return;
+        }
+        for batch in self.source.next(JOBS_AT_A_TIME) {
+            let Batch { entries, job, mark } = batch;
+            for entry in &entries {
+                tracing::debug!(job, key = %entry.key, id = %entry.id, "message");
+            }
+            self.seq = self.seq.saturating_add(1);
+            self.marks.push_back((self.seq, job, mark));
+            if self.stuck.is_empty() {
+                self.offer(self.seq, entries);
+            } else {
+                self.stuck.push_back((self.seq, entries));
+            }
+        }
+    }
+
+    fn offer(&mut self, seq: u64, entries: Vec<Entry>) {
+        let kept = entries.clone();
+        let result = self.relay.offer(seq, entries);
+        if result.is_err() {
+            self.stuck.push_back((seq, kept));
+        }
+        self.note_disk(result);
+    }
+
+    fn note_disk(&mut self, result: io::Result<()>) {
+        let now = Instant::now();
+        match result {
+            Ok(()) => {
+                if let Some(away) = self.disk_outage.works(now) {
+                    let seconds = away.as_secs_f64();
+                    tracing::info!("the outbox can be written again after {seconds:.1} s");
+                }
+            }
+            Err(error) => {
+                if self.disk_outage.fails(now).is_some() {
+                    let folder = self.config.outbox_dir.display();
+                    tracing::error!("cannot write the outbox {folder}: {error}; waiting");
+                }
+            }
+        }
+    }
+
+    fn disconnect(&mut self, reason: &str, wanted: &mpsc::Sender<()>) {
+        if self.broker_outage.fails(Instant::now()).is_some() {
+            tracing::warn!("lost the broker: {reason}; messages wait in the outbox");
+        }
+        match self.relay.disconnected() {
+            Ok(link) => {
+                drop(link);
+                self.note_disk(Ok(()));
+            }
+            Err(error) => self.note_disk(Err(error)),
+        }
+        let _ = wanted.try_send(());
+    }
+
+    fn connection_event(&mut self, event: Option<lapin::Event>, wanted: &mpsc::Sender<()>) {
+        match event {
+            Some(lapin::Event::ConnectionBlocked(reason)) => {
+                if self.broker_outage.fails(Instant::now()).is_some() {
+                    tracing::warn!("the broker takes no messages: {reason}");
+                }
+                self.relay.set_blocked(true);
+            }
+            Some(lapin::Event::ConnectionUnblocked) => {
+                self.relay.set_blocked(false);
+                if let Some(away) = self.broker_outage.works(Instant::now()) {
+                    let seconds = away.as_secs_f64();
+                    tracing::info!("the broker takes messages again after {seconds:.1} s");
+                }
+            }
+            Some(lapin::Event::Error(error)) => self.disconnect(&error.to_string(), wanted),
+            None => self.disconnect("the connection ended", wanted),
+            Some(_) => {}
+        }
+    }
+
+    fn tick(&mut self, wanted: &mpsc::Sender<()>) {
+        let now = Instant::now();
+        notify::alive();
+        self.look_at_role();
+        self.source.wake(now);
+        if self.queue_missed {
+            self.look_at_everything();
+        }
+        let limit = Duration::from_secs(u64::from(self.config.amqp.confirm_timeout));
+        if self.relay.oldest(now).is_some_and(|age| age > limit) {
+            let reason = format!("no confirm within {} s", limit.as_secs());
+            self.disconnect(&reason, wanted);
+        }
+        while let Some((seq, entries)) = self.stuck.pop_front() {
+            self.offer(seq, entries);
+            if !self.stuck.is_empty() && self.disk_outage.lasts() {
+                // what just failed is at the end again: back to its place
+                self.stuck.rotate_right(1);
+                break;
+            }
+        }
+        if now.saturating_duration_since(self.outbox_looked) > OUTBOX_INTERVAL {
+            self.outbox_looked = now;
+            self.look_after_outbox();
+        }
+        if self.cursor_dirty && now.saturating_duration_since(self.cursor_stored) > CURSOR_INTERVAL
+        {
+            self.store_cursor(now);
+        }
+    }
+
+    fn look_after_outbox(&mut self) {
+        let limits = self.config.limits();
+        let result = self.relay.rescan().and_then(|()| self.relay.trim(limits));
+        match result {
+            Ok(trimmed) if trimmed.messages() > 0 || trimmed.above > 0 => {
+                tracing::warn!(
+                    progress = trimmed.progress,
+                    states = trimmed.status,
+                    bytes_above = trimmed.above,
+                    "the outbox is full: dropped messages that are not final"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!("outbox: {error}"),
+        }
+    }
+
+    /// Moves the cursor up to what is safe.
+    fn advance(&mut self) {
+        let safe = self.relay.safe();
+        while let Some((seq, _, _)) = self.marks.front() {
+            if *seq > safe {
+                break;
+            }
+            if let Some((_, job, mark)) = self.marks.pop_front() {
+                self.safe_cursor.mark(job, mark);
+                self.cursor_dirty = true;
+            }
+        }
+    }
+
+    fn store_cursor(&mut self, now: Instant) {
+        self.cursor_stored = now;
+        let path = &self.config.cursor_file;
+        match self.safe_cursor.store(path) {
+            Ok(()) => self.cursor_dirty = false,
+            Err(error) => {
+                if self.disk_outage.fails(now).is_some() {
+                    tracing::error!("cannot write {}: {error}", path.display());
+                }
+            }
+        }
+    }
+
+    async fn farewell(&mut self) {
+        notify::stopping();
+        let deadline = tokio::time::Instant::now() + FAREWELL;
+        while self.relay.link_mut().is_some() && !self.relay.is_idle() {
+            let step = tokio::time::timeout_at(deadline, self.relay.next()).await;
+            if !matches!(step, Ok(Next::Confirmed)) {
+                break;
+            }
+            self.relay.pump();
+        }
+        match self.relay.disconnected() {
+            Ok(Some(link)) => link.close().await,
+            Ok(None) => {}
+            Err(error) => self.note_disk(Err(error)),
+        }
+        self.advance();
+        self.store_cursor(Instant::now());
+        tracing::info!("ended");
+    }
+}
+
+/// Keeps trying the hosts in turn whenever a connection is wanted.
+fn keep_connecting(
+    config: &Config,
+    node: &str,
+) -> (mpsc::Receiver<Result<Box<Link>, ()>>, mpsc::Sender<()>) {
+    let (link_to, links) = mpsc::channel(1);
+    let (wanted, mut wanted_from) = mpsc::channel(1);
+    let broker = Broker::new(&config.amqp, node);
+    let hosts: Vec<Host> = config
+        .amqp
+        .hosts
+        .iter()
+        .filter_map(|uri| Host::parse(uri).ok())
+        .collect();
+    let mut backoff = Backoff::new(Duration::from_secs(u64::from(config.amqp.retry_max)));
+    let mut outage = Outage::default();
+    let count = hosts.len();
+    let mut hosts = hosts.into_iter().cycle();
+    tokio::spawn(async move {
+        while wanted_from.recv().await.is_some() {
+            let mut failures = 0usize;
+            loop {
+                let Some(host) = hosts.next() else { return };
+                match connect(&broker, &host).await {
+                    Ok(link) => {
+                        tracing::info!(%host, "connected");
+                        outage.works(Instant::now());
+                        backoff.reset();
+                        if link_to.send(Ok(Box::new(link))).await.is_err() {
+                            return;
+                        }
+                        break;
+                    }
+                    Err(error) => {
+                        if outage.fails(Instant::now()).is_some() {
+                            tracing::warn!(
+                                %host,
+                                "cannot connect: {error}; retrying, messages wait in the outbox"
+                            );
+                        }
+                        if link_to.send(Err(())).await.is_err() {
+                            return;
+                        }
+                        failures = failures.saturating_add(1);
+                        if failures.checked_rem(count) == Some(0) {
+                            tokio::time::sleep(backoff.pause()).await;
+                        }
+                    }
+                }
+            }
+        }
+    });
+    (links, wanted)
+}
