@@ -1,0 +1,135 @@
+//! `snf-ganeti-hook`: what is done after an operation.
+
+use std::io;
+
+use agents::ganeti::hook_environment::{HookEnvironment, HookError, Phase};
+use agents::message::EventTime;
+use agents::outbox::{Class, Entry, Producer};
+
+use crate::config::Config;
+use crate::net_status;
+
+/// Why a hook failed. Ganeti writes the text into the job's log as a warning; the operation
+/// has succeeded whatever we do.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The environment is not one that Ganeti gives a hook.
+    #[error("{0}")]
+    Environment(#[from] HookError),
+    /// This node's name cannot be told.
+    #[error("cannot tell this node's name: {0}; set node_name in the configuration")]
+    NodeName(io::Error),
+    /// The message could not be left.
+    #[error("cannot write the outbox {folder}: {source}")]
+    Outbox {
+        /// The outbox.
+        folder: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Does what is to be done in this environment; nothing in a pre hook, and nothing after an
+/// operation that is none of ours.
+///
+/// # Errors
+/// See [`RunError`]; nothing was left in the outbox then.
+pub fn run(
+    config: &Config,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<(), RunError> {
+    let environment = HookEnvironment::new(variables)?;
+    if environment.phase == Phase::Pre {
+        return Ok(());
+    }
+    let node = config.node_name().map_err(RunError::NodeName)?;
+    if net_status::is_ours(&environment, &node) {
+        let instance = environment.instance()?;
+        let (id, message) = net_status::message(&environment, &instance, EventTime::now());
+        let left = Entry::new(id, Class::Final, &message)
+            .map_err(io::Error::from)
+            .and_then(|mut entry| {
+                entry.cluster = Some(environment.cluster.clone());
+                entry.origin = Some(format!("{node}/snf-ganeti-hook"));
+                Producer::new(&config.outbox_dir)?.put(&entry)
+            });
+        left.map_err(|source| RunError::Outbox {
+            folder: config.outbox_dir.display().to_string(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agents::outbox::Outbox;
+    use std::collections::HashMap;
+
+    fn variables() -> HashMap<String, String> {
+        let json = include_str!("../../agents/testdata/hook-instance-add-post.json");
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn a_create_leaves_one_message() {
+        let scratch = tempfile::tempdir().unwrap();
+        let config = Config {
+            outbox_dir: scratch.path().join("outbox"),
+            node_name: Some("node1.gnt.lab".to_owned()),
+        };
+        run(&config, variables()).unwrap();
+        let outbox = Outbox::existing(&config.outbox_dir);
+        let [name] = &outbox.list().unwrap()[..] else {
+            panic!()
+        };
+        let [entry] = &outbox.read(name).unwrap()[..] else {
+            panic!()
+        };
+        assert_eq!(entry.class, Class::Final);
+        assert_eq!(entry.cluster.as_deref(), Some("cluster.gnt.lab"));
+        assert_eq!(
+            entry.origin.as_deref(),
+            Some("node1.gnt.lab/snf-ganeti-hook")
+        );
+        assert!(entry.body.get().contains("ganeti-net-status"));
+    }
+
+    #[test]
+    fn a_wrong_environment_leaves_nothing() {
+        let scratch = tempfile::tempdir().unwrap();
+        let config = Config {
+            outbox_dir: scratch.path().join("outbox"),
+            node_name: Some("node1.gnt.lab".to_owned()),
+        };
+        for name in variables()
+            .keys()
+            .filter(|name| name.starts_with("GANETI_POST_"))
+        {
+            let mut changed = variables();
+            changed.insert(name.clone(), "\u{7}".to_owned());
+            if let Err(error) = run(&config, changed) {
+                assert!(error.to_string().contains(name.as_str()), "{error}");
+                assert!(!config.outbox_dir.exists());
+            } else {
+                std::fs::remove_dir_all(&config.outbox_dir).unwrap();
+            }
+        }
+        assert!(run(&config, HashMap::new()).is_err());
+        let mut pre = variables();
+        pre.insert("GANETI_HOOKS_PHASE".to_owned(), "pre".to_owned());
+        run(&config, pre).unwrap();
+        assert!(!config.outbox_dir.exists());
+    }
+
+    #[test]
+    fn an_outbox_that_cannot_be_written_is_named() {
+        let config = Config {
+            outbox_dir: "/dev/null/outbox".into(),
+            node_name: Some("node1.gnt.lab".to_owned()),
+        };
+        let error = run(&config, variables()).unwrap_err().to_string();
+        assert!(error.contains("/dev/null/outbox"), "{error}");
+    }
+}

@@ -1,0 +1,245 @@
+//! The two programs as Ganeti and an OS definition run them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)] // a test
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use agents::outbox::{Entry, Outbox};
+use serde_json::Value;
+use tempfile::TempDir;
+
+struct Rig {
+    scratch: TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let outbox = scratch.path().join("outbox");
+        let config = format!(
+            "outbox_dir = \"{}\"\nnode_name = \"node1.gnt.lab\"\n",
+            outbox.display()
+        );
+        fs::write(scratch.path().join("hooks.toml"), config).unwrap();
+        Self { scratch }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    fn outbox(&self) -> Outbox {
+        Outbox::existing(&self.path("outbox"))
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        let outbox = self.outbox();
+        let names = outbox.list().unwrap();
+        names
+            .iter()
+            .flat_map(|name| outbox.read(name).unwrap())
+            .collect()
+    }
+
+    fn monitor(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_snf-progress-monitor"));
+        command
+            .arg("--config")
+            .arg(self.path("hooks.toml"))
+            .arg("snf-7")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+}
+
+/// Runs the hook as Ganeti does: its own path as the only argument, an environment of nothing
+/// but what Ganeti sets, no input.
+fn run_hook(config: &Path, argv0: &str, environment: &HashMap<String, String>) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_snf-ganeti-hook"))
+        .arg0(argv0)
+        .arg("--config")
+        .arg(config)
+        .env_clear()
+        .env("PATH", "/sbin:/bin:/usr/sbin:/usr/bin")
+        .envs(environment)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn captured() -> HashMap<String, String> {
+    serde_json::from_str(include_str!(
+        "../../agents/testdata/hook-instance-add-post.json"
+    ))
+    .unwrap()
+}
+
+#[test]
+fn a_hook_that_ganeti_runs_leaves_its_message() {
+    let rig = Rig::new();
+    let argv0 = "/etc/ganeti/hooks/instance-add-post.d/snf-ganeti-hook";
+    let output = run_hook(&rig.path("hooks.toml"), argv0, &captured());
+    assert!(output.status.success());
+    assert!(
+        output.stdout.is_empty() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    let [entry] = &rig.entries()[..] else {
+        panic!()
+    };
+    let body: Value = serde_json::from_str(entry.body.get()).unwrap();
+    assert_eq!(body["nics"][0]["ipv6"], "fd66:1::a800:ff:fee1:87fc");
+}
+
+#[test]
+fn a_hook_without_its_environment_says_so_in_one_line() {
+    let rig = Rig::new();
+    let output = run_hook(&rig.path("hooks.toml"), "x", &HashMap::new());
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("GANETI_HOOKS_VERSION"), "{said}");
+    assert!(!rig.path("outbox").exists());
+}
+
+#[test]
+fn a_stream_split_anywhere_becomes_messages_and_the_rest_is_passed_on() {
+    let rig = Rig::new();
+    let mut child = rig.monitor().spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let stream = concat!(
+        r#"{"type": "image-info", "messages": ["bas"#,
+        "\u{e9}",
+        r#""], "instance": "snf-99"} garbage"#,
+        "\n",
+        r#"{"type": "other"}{"type": "image-copy-progress", "position": 5, "total": 10, "progress": 50}"#,
+        r#"{"type": "image-error", "messages": ["no }"]}"#,
+        r#"{"type": "image-"#
+    );
+    for byte in stream.as_bytes() {
+        input.write_all(&[*byte]).unwrap();
+        input.flush().unwrap();
+    }
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        said,
+        "garbage\n{\"type\": \"other\"}\n{\"type\": \"image-\n"
+    );
+    let bodies: Vec<Value> = rig
+        .entries()
+        .iter()
+        .map(|entry| serde_json::from_str(entry.body.get()).unwrap())
+        .collect();
+    let kinds: Vec<_> = bodies
+        .iter()
+        .map(|body| body["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["image-info", "image-copy-progress", "image-error"]);
+    assert!(bodies.iter().all(|body| body["instance"] == "snf-7"));
+    assert_eq!(bodies[1]["progress"], 50);
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    assert!(now - bodies[0]["event_time"][0].as_u64().unwrap() < 60);
+}
+
+#[test]
+fn a_flood_becomes_a_trickle_with_the_last_and_only_the_newest_waits() {
+    let rig = Rig::new();
+    let mut child = rig.monitor().spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let outbox = rig.outbox();
+    let start = Instant::now();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut number = 0;
+    while start.elapsed() < Duration::from_millis(1500) {
+        for _ in 0..100 {
+            let line = format!(
+                "{{\"type\":\"image-copy-progress\",\"progress\":{}}}",
+                number % 100
+            );
+            input.write_all(line.as_bytes()).unwrap();
+            number += 1;
+        }
+        let names = outbox.list().unwrap_or_default();
+        assert!(
+            names.len() <= 2,
+            "one, or two while one replaces the other: {names:?}"
+        );
+        seen.extend(names);
+        thread::sleep(Duration::from_millis(3));
+    }
+    write!(
+        input,
+        "{{\"type\":\"image-copy-progress\",\"progress\":100}}"
+    )
+    .unwrap();
+    drop(input);
+    assert!(child.wait().unwrap().success());
+    let most = start.elapsed().as_millis() / 200 + 2;
+    assert!(seen.len() >= 2, "{seen:?}");
+    assert!(
+        seen.len() as u128 <= most,
+        "{} in {:?}",
+        seen.len(),
+        start.elapsed()
+    );
+    let [entry] = &rig.entries()[..] else {
+        panic!()
+    };
+    let body: Value = serde_json::from_str(entry.body.get()).unwrap();
+    assert_eq!(body["progress"], 100);
+}
+
+#[test]
+fn an_outbox_that_cannot_be_written_is_told_and_the_input_is_read_to_its_end() {
+    let rig = Rig::new();
+    fs::write(
+        rig.path("hooks.toml"),
+        "outbox_dir = \"/dev/null/x\"\nnode_name = \"n\"\n",
+    )
+    .unwrap();
+    let mut child = rig.monitor().spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    for _ in 0..50_000 {
+        input
+            .write_all(b"{\"type\":\"image-info\",\"messages\":[]}")
+            .unwrap();
+    }
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("/dev/null/x"), "{said}");
+    assert!(said.lines().count() < 10, "{said}");
+}
+
+#[test]
+fn a_name_that_is_none_is_wrong_usage() {
+    for name in ["", "a b", "../x", &"x".repeat(256)] {
+        let output = Command::new(env!("CARGO_BIN_EXE_snf-progress-monitor"))
+            .arg(name)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name:?}");
+    }
+}
