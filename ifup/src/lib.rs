@@ -1,1 +1,23 @@
-//! What Ganeti runs for each KVM NIC: TAP, bridge or route, anti-spoofing, firewall profile
+//! What Ganeti runs for each KVM NIC: from a bare TAP to a connected interface, in one step.
+//!
+//! The way of the data: Ganeti's environment, checked ([`request`]) → what the host is
+//! ([`facts`]) → what is to be done ([`plan`], a pure function of the two) → done over
+//! netlink ([`apply`]), and written down ([`record`]) so that it can be undone, looked after
+//! and explained later.
+
+pub mod apply;
+pub mod check;
+pub mod config;
+pub mod deadline;
+pub mod error;
+pub mod facts;
+pub mod invocation;
+pub mod lock;
+pub mod plan;
+pub mod record;
+pub mod request;
+pub mod run;
+pub mod shared;
+pub mod step;
+pub mod sysctl;
+mod text;

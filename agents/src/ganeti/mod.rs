@@ -7,3 +7,4 @@ pub mod job;
 pub mod names;
 pub mod nic_environment;
 pub mod ssconf;
+pub mod tags;

@@ -1,0 +1,275 @@
+//! Steps, done and taken back over netlink.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use agents::netlink::{LinkChange, PortFlags, Route, RouteKind, RouteScope, Rtnetlink, Rule};
+
+use crate::error::{Error, Result};
+use crate::step::Step;
+use crate::sysctl;
+
+/// The mark of our routes and rules (`rtnetlink(7)`, `rtm_protocol`): a number that nobody else uses.
+pub const PROTOCOL: u8 = 83;
+/// The largest metric: any other route comes first.
+const LAST_METRIC: u32 = u32::MAX;
+
+/// The host, for one interface of it.
+#[derive(Debug)]
+pub struct Host {
+    /// Links, routes, rules and neighbours.
+    pub rtnetlink: Rtnetlink,
+    interface: String,
+    /// Index of the interface; none if it is gone.
+    index: Option<u32>,
+    bindings: PathBuf,
+}
+
+impl Host {
+    /// For the interface of this name; `index` is what steps for it act on, none if it is gone.
+    pub fn new(
+        rtnetlink: Rtnetlink,
+        interface: &str,
+        index: Option<u32>,
+        bindings: &std::path::Path,
+    ) -> Self {
+        Self {
+            rtnetlink,
+            interface: interface.to_owned(),
+            index,
+            bindings: bindings.to_owned(),
+        }
+    }
+
+    /// From now on only what outlives the interface is acted on.
+    pub fn forget_interface(&mut self) {
+        self.index = None;
+    }
+
+    fn tap(&self) -> Result<u32> {
+        self.index
+            .ok_or_else(|| Error::host("INTERFACE", &self.interface, "no such interface"))
+    }
+
+    fn index_of(&mut self, name: &str) -> Result<Option<u32>> {
+        Ok(self.rtnetlink.link_by_name(name)?.map(|link| link.index))
+    }
+
+    /// Does a step. What is done already is a success.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn execute(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Sysctl { name, value, .. } => {
+                if sysctl::read(name)?.as_deref() != Some(value) {
+                    sysctl::write(name, value)?;
+                }
+            }
+            Step::Link {
+                mtu, mac, bridge, ..
+            } => {
+                let master = match bridge {
+                    None => 0,
+                    Some(bridge) => self
+                        .index_of(bridge)?
+                        .ok_or_else(|| Error::host("LINK", bridge, "no such bridge"))?,
+                };
+                let change = LinkChange {
+                    mtu: *mtu,
+                    mac: Some(*mac),
+                    master: Some(master),
+                    ..LinkChange::default()
+                };
+                let index = self.tap()?;
+                self.rtnetlink
+                    .change_link(index, &self.interface, &change)?;
+            }
+            Step::Port { isolated } => {
+                let index = self.tap()?;
+                let flags = PortFlags {
+                    isolated: Some(*isolated),
+                    ..PortFlags::default()
+                };
+                self.rtnetlink.change_port(index, &self.interface, &flags)?;
+            }
+            Step::Up => self.set_up(true)?,
+            Step::Address { address } => {
+                let index = self.tap()?;
+                self.rtnetlink.add_address(index, *address)?;
+            }
+            Step::Route { address, table } => {
+                let route = Route::host(*address, self.tap()?, *table, PROTOCOL);
+                self.rtnetlink.replace_route(&route)?;
+            }
+            Step::Refuse { ipv4, table } => {
+                self.rtnetlink.add_route(&unreachable(*ipv4, *table))?;
+            }
+            Step::Rule { .. } => {
+                if let Some(rule) = rule(step) {
+                    self.rtnetlink.add_rule(&rule)?;
+                }
+            }
+            Step::Neighbour { address, mac } => {
+                let index = self.tap()?;
+                self.rtnetlink.set_neighbour(index, *address, *mac)?;
+            }
+            Step::Proxy { interface, address } => {
+                let index = self
+                    .index_of(interface)?
+                    .ok_or_else(|| Error::host("LINK", interface, "no such interface"))?;
+                self.rtnetlink.add_proxy(index, *address)?;
+            }
+            Step::Binding { text } => {
+                let wrong = |error: &dyn std::fmt::Display| Error::Record {
+                    path: self.bindings.join(&self.interface),
+                    reason: error.to_string(),
+                };
+                let path = self.bindings.join(&self.interface);
+                if std::fs::read_to_string(path).is_ok_and(|found| found == *text) {
+                    return Ok(());
+                }
+                let binding = agents::binding::parse(text).map_err(|error| wrong(&error))?;
+                agents::binding::save(&self.bindings, &self.interface, &binding)
+                    .map_err(|error| wrong(&error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a step back. What is not there any more is a success, above all when the
+    /// interface itself is gone.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn revert(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Sysctl { name, before, .. } => {
+                if let (Some(before), Some(_)) = (before, self.index)
+                    && let Some(now) = sysctl::read(name)?
+                    && now != *before
+                {
+                    sysctl::write(name, before)?;
+                }
+            }
+            Step::Link { before, .. } => {
+                let Some(index) = self.index else {
+                    return Ok(());
+                };
+                let master = match &before.bridge {
+                    None => None,
+                    Some(bridge) => self.index_of(bridge)?,
+                };
+                let change = LinkChange {
+                    mtu: Some(before.mtu),
+                    mac: Some(before.mac),
+                    master: Some(master.unwrap_or(0)),
+                    ..LinkChange::default()
+                };
+                self.rtnetlink
+                    .change_link(index, &self.interface, &change)?;
+            }
+            // Goes with the TAP's place in the bridge.
+            Step::Port { .. } => {}
+            Step::Up => {
+                if self.index.is_some() {
+                    self.set_up(false)?;
+                }
+            }
+            Step::Address { address } => {
+                if let Some(index) = self.index {
+                    self.rtnetlink.delete_address(index, *address)?;
+                }
+            }
+            Step::Route { address, table } => {
+                if let Some(index) = self.index {
+                    let route = Route::host(*address, index, *table, PROTOCOL);
+                    self.rtnetlink.delete_route(&route)?;
+                }
+            }
+            Step::Refuse { ipv4, table } => {
+                self.rtnetlink.delete_route(&unreachable(*ipv4, *table))?;
+            }
+            Step::Rule { .. } => {
+                if let Some(rule) = rule(step) {
+                    self.rtnetlink.delete_rule(&rule)?;
+                }
+            }
+            Step::Neighbour { address, .. } => {
+                if let Some(index) = self.index {
+                    self.rtnetlink.delete_neighbour(index, *address)?;
+                }
+            }
+            Step::Proxy { interface, address } => {
+                let index = if *interface == self.interface {
+                    self.index
+                } else {
+                    self.index_of(interface)?
+                };
+                if let Some(index) = index {
+                    self.rtnetlink.delete_proxy(index, *address)?;
+                }
+            }
+            Step::Binding { .. } => {
+                agents::binding::remove(&self.bindings, &self.interface)
+                    .map_err(|error| Error::file(self.bindings.join(&self.interface), error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_up(&mut self, up: bool) -> Result<()> {
+        let change = LinkChange {
+            up: Some(up),
+            ..LinkChange::default()
+        };
+        let index = self.tap()?;
+        Ok(self
+            .rtnetlink
+            .change_link(index, &self.interface, &change)?)
+    }
+}
+
+fn rule(step: &Step) -> Option<Rule> {
+    let Step::Rule {
+        ipv4,
+        priority,
+        input,
+        source,
+        table,
+    } = step
+    else {
+        return None;
+    };
+    Some(Rule {
+        ipv4: *ipv4,
+        priority: *priority,
+        input: input.clone(),
+        output: None,
+        source: source.map(|address| (address, if address.is_ipv4() { 32 } else { 128 })),
+        destination: None,
+        table: *table,
+        protocol: PROTOCOL,
+    })
+}
+
+fn unreachable(ipv4: bool, table: u32) -> Route {
+    let all = if ipv4 {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    };
+    Route {
+        destination: all,
+        prefix_length: 0,
+        table,
+        interface: None,
+        gateway: None,
+        source: None,
+        metric: Some(LAST_METRIC),
+        kind: RouteKind::Unreachable,
+        scope: RouteScope::Universe,
+        protocol: PROTOCOL,
+        on_link: false,
+    }
+}

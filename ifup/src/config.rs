@@ -1,0 +1,201 @@
+//! The configuration, `/etc/snf-agents/ifup.toml`.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use agents::addr::MacAddr;
+use agents::service::config::{ConfigError, load, load_or_default};
+use serde::Deserialize;
+
+/// Where the configuration is if nothing else is said; it need not be there.
+pub const DEFAULT_PATH: &str = "/etc/snf-agents/ifup.toml";
+
+/// The configuration; what is not said is as [`Config::default`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Folder of the records: what was done for each interface.
+    pub state: PathBuf,
+    /// Folder of nfdhcpd's bindings.
+    pub bindings: PathBuf,
+    /// After so many seconds an unfinished call undoes what it did, and fails.
+    pub deadline_seconds: u64,
+    /// How much is logged, as `tracing`'s `EnvFilter`.
+    pub log: String,
+    /// Bridged NICs.
+    pub bridged: Bridged,
+    /// Routed NICs.
+    pub routed: Routed,
+    /// What goes into each binding besides what Ganeti says.
+    pub nfdhcpd: Nfdhcpd,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state: "/var/lib/snf-ifup".into(),
+            bindings: "/var/lib/nfdhcpd".into(),
+            deadline_seconds: 10,
+            log: "warn".to_owned(),
+            bridged: Bridged::default(),
+            routed: Routed::default(),
+            nfdhcpd: Nfdhcpd::default(),
+        }
+    }
+}
+
+/// Bridged NICs.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bridged {
+    /// Guests on the same bridge do not see each other, only the ports that are not isolated.
+    pub isolated: bool,
+}
+
+/// Routed NICs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Routed {
+    /// Priority of the rules that lead to a NIC's table: before main's 32766.
+    pub rule_priority: u32,
+    /// MAC address of every routed TAP: the guests' router keeps it when they migrate.
+    pub mac: String,
+    /// Files with the names of tables.
+    pub table_names: Vec<PathBuf>,
+    /// A packet of a guest that its table has no route for is looked up in main too.
+    pub fall_through: bool,
+    /// Set on the uplink what forwarding needs: forwarding, `proxy_ndp`, no reverse-path filter.
+    pub uplink_sysctls: bool,
+}
+
+impl Default for Routed {
+    fn default() -> Self {
+        Self {
+            rule_priority: 30_000,
+            mac: "fe:53:4e:46:00:01".to_owned(),
+            table_names: ["/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables"]
+                .map(PathBuf::from)
+                .into(),
+            fall_through: false,
+            uplink_sysctls: true,
+        }
+    }
+}
+
+/// What goes into each binding besides what Ganeti says.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Nfdhcpd {
+    /// Name servers, instead of those that nfdhcpd is configured with.
+    pub nameservers: Vec<IpAddr>,
+    /// Domain and search domains.
+    pub domain: Vec<String>,
+}
+
+impl Config {
+    /// Reads the file; the default path need not be there.
+    ///
+    /// # Errors
+    /// The file is not there or not readable, has an unknown key or a value that cannot be.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let (path, config) = match path {
+            Some(path) => (path, load::<Self>(path)?),
+            None => {
+                let path = Path::new(DEFAULT_PATH);
+                (path, load_or_default::<Self>(path)?)
+            }
+        };
+        config.check(path)?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let wrong = |key: &str, value: String, reason: &str| ConfigError::Value {
+            path: path.to_owned(),
+            key: key.to_owned(),
+            value,
+            reason: reason.to_owned(),
+        };
+        if !(1..=3600).contains(&self.deadline_seconds) {
+            let value = self.deadline_seconds.to_string();
+            return Err(wrong("deadline_seconds", value, "not from 1 to 3600"));
+        }
+        if !(1..32_766).contains(&self.routed.rule_priority) {
+            let value = self.routed.rule_priority.to_string();
+            let reason = "not from 1 to 32765 (main's is 32766)";
+            return Err(wrong("routed.rule_priority", value, reason));
+        }
+        match self.routed.mac.parse::<MacAddr>() {
+            Ok(mac) if !mac.is_multicast() && !mac.is_zero() => {}
+            _ => {
+                let value = self.routed.mac.clone();
+                return Err(wrong("routed.mac", value, "not an interface's MAC address"));
+            }
+        }
+        for name in &self.nfdhcpd.domain {
+            if let Err(error) = name.parse::<agents::binding::DomainName>() {
+                return Err(wrong("nfdhcpd.domain", name.clone(), &error.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The MAC address of routed TAPs.
+    pub fn routed_mac(&self) -> MacAddr {
+        self.routed
+            .mac
+            .parse()
+            .unwrap_or(MacAddr::new([0xfe, 0x53, 0x4e, 0x46, 0, 1]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let path = Path::new("ifup.toml");
+        let config: Config =
+            agents::service::config::parse(path, text).map_err(|error| error.to_string())?;
+        config.check(path).map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+
+    #[test]
+    fn the_packaged_file_says_the_defaults() {
+        let text = include_str!("../../packaging/defaults/ifup.toml");
+        let commented = parse(text).unwrap();
+        assert_eq!(format!("{commented:?}"), format!("{:?}", Config::default()));
+        // Each line that is commented out is a default, spelt out.
+        let mut section = String::new();
+        let mut spelt = String::new();
+        for line in text.lines() {
+            let line = line.strip_prefix('#').unwrap_or(line);
+            if line.starts_with('[') || (!line.starts_with(' ') && line.contains(" = ")) {
+                spelt.push_str(line);
+                spelt.push('\n');
+                section.push('.');
+            }
+        }
+        let spelt = parse(&spelt).unwrap();
+        assert_eq!(format!("{spelt:?}"), format!("{:?}", Config::default()));
+        assert!(section.len() > 10);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_key_and_value() {
+        for (text, part) in [
+            ("deadline_seconds = 0", "deadline_seconds = 0: not from"),
+            (
+                "[routed]\nrule_priority = 40000",
+                "routed.rule_priority = 40000",
+            ),
+            ("[routed]\nmac = \"01:00:5e:00:00:01\"", "routed.mac = 01:"),
+            ("[routd]\n", "routd"),
+            ("[nfdhcpd]\ndomain = [\"a b\"]", "nfdhcpd.domain = a b"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

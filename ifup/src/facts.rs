@@ -1,0 +1,151 @@
+//! What the host is like, as far as a plan depends on it.
+
+use agents::netlink::{Link, RouteKind, Rtnetlink};
+
+use crate::error::{Error, Result};
+use crate::request::{Connection, MAIN_TABLE, Request};
+use crate::step::LinkState;
+use crate::sysctl;
+
+/// An interface that leads on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its name.
+    pub name: String,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+}
+
+/// What the host is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Index of the TAP.
+    pub index: u32,
+    /// What the TAP is like.
+    pub tap: LinkState,
+    /// Of a bridged NIC: the MTU of its bridge.
+    pub bridge_mtu: Option<u32>,
+    /// Of a routed NIC: where its table's IPv4 default route leads.
+    pub uplink: Option<Uplink>,
+    /// Of a routed NIC: where its table's IPv6 default route leads.
+    pub uplink6: Option<Uplink>,
+    /// The IPv4 gateway is an address of this host.
+    pub gateway_is_here: bool,
+    /// The IPv6 gateway is an address of this host.
+    pub gateway6_is_here: bool,
+    /// The kernel has IPv6.
+    pub ipv6: bool,
+    /// The kernel can forward IPv6 for one interface (`force_forwarding`, Linux 6.17).
+    pub force_forwarding: bool,
+}
+
+impl Facts {
+    /// Looks.
+    ///
+    /// # Errors
+    /// The TAP or its bridge is not there or not what it should be, or the kernel refuses.
+    pub fn find(request: &Request, rtnetlink: &mut Rtnetlink) -> Result<Self> {
+        let name = request.interface();
+        let tap = rtnetlink
+            .link_by_name(name)?
+            .ok_or_else(|| Error::host("INTERFACE", name, "no such interface"))?;
+        if tap.kind.as_deref() != Some("tun") {
+            return Err(Error::host("INTERFACE", name, "not a TAP"));
+        }
+        let Some(mac) = tap.mac else {
+            return Err(Error::host("INTERFACE", name, "has no MAC address"));
+        };
+        let master = match tap.master {
+            Some(index) => rtnetlink.link_by_index(index)?.map(|link| link.name),
+            None => None,
+        };
+        let mut facts = Self {
+            index: tap.index,
+            tap: LinkState {
+                mtu: tap.mtu,
+                mac,
+                bridge: master,
+            },
+            bridge_mtu: None,
+            uplink: None,
+            uplink6: None,
+            gateway_is_here: false,
+            gateway6_is_here: false,
+            ipv6: sysctl::read("net/ipv6/conf/all/disable_ipv6")?.is_some(),
+            force_forwarding: sysctl::read("net/ipv6/conf/all/force_forwarding")?.is_some(),
+        };
+        match &request.connection {
+            Connection::Bridged { bridge } => {
+                facts.bridge_mtu = Some(find_bridge(bridge, rtnetlink)?.mtu);
+            }
+            Connection::Routed { table } => facts.find_uplinks(request, *table, rtnetlink)?,
+        }
+        Ok(facts)
+    }
+
+    fn find_uplinks(
+        &mut self,
+        request: &Request,
+        table: u32,
+        rtnetlink: &mut Rtnetlink,
+    ) -> Result<()> {
+        let default = Rtnetlink::default_route(table)?
+            .filter(|route| route.kind == RouteKind::Unicast)
+            .and_then(|route| route.interface);
+        if let Some(index) = default {
+            self.uplink = uplink(index, rtnetlink)?;
+        }
+        if self.ipv6 && !request.ipv6.is_empty() {
+            // The kernel lists IPv6's default route last: look first only where IPv4's leads.
+            let mut routes = match default {
+                Some(index) => rtnetlink.routes_out_of(false, table, index)?,
+                None => Vec::new(),
+            };
+            let leads_on = |route: &agents::netlink::Route| {
+                route.is_default() && route.kind == RouteKind::Unicast
+            };
+            if !routes.iter().any(leads_on) {
+                routes = rtnetlink.routes(false, table)?;
+            }
+            let default = routes
+                .iter()
+                .filter(|route| leads_on(route))
+                .min_by_key(|route| route.metric);
+            if let Some(index) = default.and_then(|route| route.interface) {
+                self.uplink6 = uplink(index, rtnetlink)?;
+            }
+        }
+        // With the main table the host's own routes decide; nothing depends on this then.
+        if table != MAIN_TABLE {
+            let mut is_here = |gateway| -> Result<bool> {
+                let route = rtnetlink.lookup(gateway)?;
+                Ok(route.is_some_and(|route| route.kind == RouteKind::Local))
+            };
+            if let Some(gateway) = request.gateway {
+                self.gateway_is_here = is_here(gateway.into())?;
+            }
+            if let Some(gateway) = request.gateway6 {
+                self.gateway6_is_here = is_here(gateway.into())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn find_bridge(name: &str, rtnetlink: &mut Rtnetlink) -> Result<Link> {
+    let bridge = rtnetlink
+        .link_by_name(name)?
+        .ok_or_else(|| Error::host("LINK", name, "no such bridge"))?;
+    if bridge.kind.as_deref() == Some("bridge") {
+        Ok(bridge)
+    } else {
+        Err(Error::host("LINK", name, "not a bridge"))
+    }
+}
+
+fn uplink(index: u32, rtnetlink: &mut Rtnetlink) -> Result<Option<Uplink>> {
+    Ok(rtnetlink.link_by_index(index)?.map(|link| Uplink {
+        name: link.name,
+        mtu: link.mtu,
+    }))
+}

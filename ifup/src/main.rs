@@ -1,0 +1,171 @@
+//! `snf-ifup`: what Ganeti runs for each KVM NIC.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use agents::ganeti::nic_environment::{Action, NicError};
+use clap::{Parser, Subcommand};
+use ifup::config::Config;
+use ifup::error::{Error, Result};
+use ifup::invocation::Invocation;
+use ifup::request::{read_environment, variables};
+use ifup::{check, run};
+
+/// Connects a guest's network interface: bridge or routes, nfdhcpd's binding.
+///
+/// Ganeti 3.0 and 3.1 run it as /etc/ganeti/kvm-vif-bridge, Ganeti 3.2 as
+/// /etc/ganeti/network/MODE/up and down: links to this program, without arguments, with the NIC
+/// in the environment.
+///
+/// Exit status: 0 done; 1 failed and undone; 2 called wrongly; 65 the environment is wrong;
+/// 78 the configuration is wrong. With check: 1 if something is wrong.
+#[derive(Debug, Parser)]
+#[command(name = "snf-ifup", version, arg_required_else_help = true)]
+struct Arguments {
+    /// Configuration; without this /etc/snf-agents/ifup.toml, if it is there
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Connect the NIC that the environment describes
+    Up {
+        /// Read the NIC's variables from this file, as NAME=value lines, instead
+        #[arg(long, value_name = "FILE")]
+        env: Option<PathBuf>,
+        /// Print what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Disconnect an interface, by what was recorded when it was connected
+    Down {
+        /// The interface; without this, INTERFACE of the environment
+        interface: Option<String>,
+        /// Read the NIC's variables from this file, as NAME=value lines, instead
+        #[arg(long, value_name = "FILE", conflicts_with = "interface")]
+        env: Option<PathBuf>,
+    },
+    /// Say whether the configuration and this host are fit
+    Check,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let program = arguments.next().unwrap_or_default();
+    let result = match Invocation::of(Path::new(&program)) {
+        Invocation::Ganeti { action, mode } => {
+            by_ganeti(action, mode.map(|mode| mode.name()), arguments.next())
+        }
+        Invocation::CommandLine => by_hand(Arguments::parse()),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("snf-ifup: {}{}", subject(), one_line(&error.to_string()));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Ganeti shows the text in the middle of a sentence of its own.
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.lines().map(str::trim).collect();
+    words.join("; ")
+}
+
+/// The NIC that the environment is about, for the start of an error's text.
+fn subject() -> String {
+    let value = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    match (value("INTERFACE"), value("INSTANCE")) {
+        (Some(interface), Some(instance)) => {
+            format!("{} ({}): ", one_line(&interface), one_line(&instance))
+        }
+        _ => String::new(),
+    }
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    // What is not UTF-8 is none of Ganeti's.
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn by_ganeti(action: Action, mode: Option<&str>, argument: Option<OsString>) -> Result<ExitCode> {
+    if let Some(argument) = argument {
+        let text = format!("called as a script of Ganeti, with the argument {argument:?}");
+        return Err(Error::Usage(text));
+    }
+    let variables = variables(environment());
+    let value = |name: &str| variables.get(name).map(String::as_str);
+    if let (Some(mode), Some(set)) = (mode, value("MODE"))
+        && mode != set
+    {
+        let reason = format!("but this is the script of mode {mode}");
+        return Err(NicError::value("MODE", set, reason).into());
+    }
+    let wanted = match action {
+        Action::Up => "up",
+        Action::Down => "down",
+    };
+    if let Some(set) = value("ACTION")
+        && !set.is_empty()
+        && set != wanted
+    {
+        let reason = format!("but this is the script for {wanted}");
+        return Err(NicError::value("ACTION", set, reason).into());
+    }
+    let config = Config::load(None)?;
+    log(&config)?;
+    match action {
+        Action::Up => run::up(&variables, &config),
+        Action::Down => match value("INTERFACE") {
+            Some(interface) => run::down(interface, &config),
+            None => Err(NicError::Missing("INTERFACE").into()),
+        },
+    }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+fn by_hand(arguments: Arguments) -> Result<ExitCode> {
+    let config = Config::load(arguments.config.as_deref())?;
+    log(&config)?;
+    let nic = |env: Option<PathBuf>| match env {
+        Some(path) => read_environment(&path),
+        None => Ok(variables(environment())),
+    };
+    match arguments.command {
+        Command::Up { env, dry_run: true } => print!("{}", run::dry_run(&nic(env)?, &config)?),
+        Command::Up {
+            env,
+            dry_run: false,
+        } => run::up(&nic(env)?, &config)?,
+        Command::Down { interface, env } => {
+            let interface = match interface {
+                Some(interface) => interface,
+                None => nic(env)?
+                    .remove("INTERFACE")
+                    .ok_or(NicError::Missing("INTERFACE"))?,
+            };
+            run::down(&interface, &config)?;
+        }
+        Command::Check => {
+            let found = check::host(&config)?;
+            for line in &found {
+                println!("{line}");
+            }
+            if !found.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
+            println!("the configuration and this host are fit");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn log(config: &Config) -> Result<()> {
+    agents::service::log::init(&config.log).map_err(Error::Usage)
+}

@@ -1,0 +1,41 @@
+//! A bridged NIC: the TAP becomes a port of the bridge.
+
+use agents::addr::MacAddr;
+
+use super::{Plan, setting};
+use crate::config::Config;
+use crate::facts::Facts;
+use crate::request::Request;
+use crate::step::Step;
+
+pub(super) fn plan(
+    plan: &mut Plan,
+    request: &Request,
+    bridge: &str,
+    facts: &Facts,
+    config: &Config,
+) {
+    if facts.ipv6 {
+        // The host itself is no one on the guest's link.
+        let name = format!("net/ipv6/conf/{}/disable_ipv6", request.interface());
+        plan.steps.push(setting(name, "1"));
+    }
+    plan.steps.push(Step::Link {
+        mtu: facts.bridge_mtu,
+        mac: port_mac(request.nic.mac),
+        bridge: Some(bridge.to_owned()),
+        before: facts.tap.clone(),
+    });
+    plan.steps.push(Step::Port {
+        isolated: config.bridged.isolated,
+    });
+    plan.steps.push(Step::Up);
+}
+
+/// The host's end of the guest's link: the guest's address with `fe` in front. It is higher
+/// than any other on the bridge, which takes the lowest of its ports' as its own.
+fn port_mac(guest: MacAddr) -> MacAddr {
+    let [_, rest @ ..] = guest.octets();
+    let [b, c, d, e, f] = rest;
+    MacAddr::new([0xfe, b, c, d, e, f])
+}

@@ -1,0 +1,63 @@
+//! What is to be done: a pure function of what is asked and what the host is like.
+
+mod binding;
+mod bridged;
+mod routed;
+
+use std::fmt;
+
+use crate::config::Config;
+use crate::facts::Facts;
+use crate::request::{Connection, Request};
+use crate::step::Step;
+
+/// What is to be done for a NIC, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// For this NIC alone.
+    pub steps: Vec<Step>,
+    /// For several: done before the others, taken back with the last NIC that needs them.
+    pub shared: Vec<Step>,
+}
+
+impl Plan {
+    /// Makes the plan.
+    pub fn make(request: &Request, facts: &Facts, config: &Config) -> Self {
+        let mut plan = Self::default();
+        match &request.connection {
+            Connection::Bridged { bridge } => {
+                bridged::plan(&mut plan, request, bridge, facts, config);
+            }
+            Connection::Routed { table } => {
+                routed::plan(&mut plan, request, *table, facts, config);
+            }
+        }
+        if request.nfdhcpd {
+            plan.steps.push(Step::Binding {
+                text: binding::text(request, facts, config),
+            });
+        }
+        plan
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.shared {
+            writeln!(f, "{step} (shared)")?;
+        }
+        for step in &self.steps {
+            writeln!(f, "{step}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A setting of an interface that goes with it, so that it need not be put back.
+fn setting(name: String, value: &str) -> Step {
+    Step::Sysctl {
+        name,
+        value: value.to_owned(),
+        before: None,
+    }
+}

@@ -1,0 +1,202 @@
+//! What was done for an interface, written down so that it can be undone without Ganeti.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use agents::binding::is_interface_name;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::step::Step;
+
+/// The form of a record; a record of another form is not understood.
+const VERSION: u32 = 1;
+
+/// What was done for an interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The form.
+    version: u32,
+    /// The interface.
+    pub interface: String,
+    /// Its index: another interface of the same name has another.
+    pub index: u32,
+    /// The instance.
+    pub instance: String,
+    /// Not everything in it was done: the call that wrote it was still at it.
+    pub unfinished: bool,
+    /// What Ganeti said.
+    pub environment: BTreeMap<String, String>,
+    /// What was done for it alone, in order.
+    pub steps: Vec<Step>,
+    /// What was done for it and others, in order.
+    pub shared: Vec<Step>,
+}
+
+impl Record {
+    /// A record.
+    pub fn new(
+        interface: &str,
+        index: u32,
+        instance: &str,
+        environment: BTreeMap<String, String>,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            interface: interface.to_owned(),
+            index,
+            instance: instance.to_owned(),
+            unfinished: false,
+            environment,
+            steps: Vec::new(),
+            shared: Vec::new(),
+        }
+    }
+
+    /// The record of an interface, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be read or understood.
+    pub fn load(state: &Path, interface: &str) -> Result<Option<Self>> {
+        let path = path(state, interface)?;
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::file(path, error)),
+        };
+        let wrong = |reason: String| Error::Record {
+            path: path.clone(),
+            reason,
+        };
+        let record: Self = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+        if record.version != VERSION {
+            return Err(wrong(format!("version {}, not {VERSION}", record.version)));
+        }
+        if record.interface != interface {
+            return Err(wrong(format!("is of {}", record.interface)));
+        }
+        Ok(Some(record))
+    }
+
+    /// Writes it, in one step.
+    ///
+    /// It is not forced to disk: after a crash of the node its interfaces are gone too.
+    ///
+    /// # Errors
+    /// The folder has no room for it.
+    pub fn save(&self, state: &Path) -> Result<()> {
+        let path = path(state, &self.interface)?;
+        let temporary = state.join(format!(".{}.new", self.interface));
+        let mut text = serde_json::to_vec_pretty(self).map_err(|error| Error::Record {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        text.push(b'\n');
+        fs::write(&temporary, text)
+            .and_then(|()| fs::rename(&temporary, &path))
+            .map_err(|error| Error::file(path, error))
+    }
+
+    /// Removes the record of an interface. One that is not there is a success.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn remove(state: &Path, interface: &str) -> Result<()> {
+        let path = path(state, interface)?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file(path, error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn path(state: &Path, interface: &str) -> Result<PathBuf> {
+    if !is_interface_name(interface) || interface.starts_with('.') {
+        return Err(Error::Usage(format!(
+            "{interface:?} is not an interface's name"
+        )));
+    }
+    Ok(state.join(interface))
+}
+
+/// Makes the folder of the records, if it is not there: for root alone, since Ganeti's tags and
+/// names are in them.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_folder(state: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state)
+        .map_err(|error| Error::file(state, error))
+}
+
+/// The interfaces that have a record, sorted.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn interfaces(state: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(state) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::file(state, error)),
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| is_interface_name(name) && !name.starts_with('.'))
+        .collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut record = Record::new("tap0", 7, "snf-1", BTreeMap::new());
+        record.steps = vec![
+            Step::Up,
+            Step::Route {
+                address: "10.66.2.7".parse().unwrap(),
+                table: 100,
+            },
+            Step::Neighbour {
+                address: "fd66::1".parse().unwrap(),
+                mac: "aa:00:00:00:00:01".parse().unwrap(),
+            },
+        ];
+        record.save(folder.path()).unwrap();
+        assert_eq!(Record::load(folder.path(), "tap0").unwrap(), Some(record));
+        assert_eq!(interfaces(folder.path()).unwrap(), ["tap0"]);
+        Record::remove(folder.path(), "tap0").unwrap();
+        Record::remove(folder.path(), "tap0").unwrap();
+        assert_eq!(Record::load(folder.path(), "tap0").unwrap(), None);
+        assert_eq!(interfaces(folder.path()).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused_by_file_and_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("tap0"), "{}").unwrap();
+        let error = Record::load(folder.path(), "tap0").unwrap_err().to_string();
+        assert!(error.contains("tap0: missing field"), "{error}");
+        let other = Record::new("tap1", 7, "snf-1", BTreeMap::new());
+        fs::write(
+            folder.path().join("tap0"),
+            serde_json::to_vec(&other).unwrap(),
+        )
+        .unwrap();
+        let error = Record::load(folder.path(), "tap0").unwrap_err().to_string();
+        assert!(error.contains("is of tap1"), "{error}");
+        assert!(Record::load(folder.path(), "../x").is_err());
+    }
+}

@@ -1,0 +1,298 @@
+//! Up and down, whole: locked, in time, undone if it fails.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+
+use agents::netlink::Rtnetlink;
+
+use crate::apply::Host;
+use crate::config::Config;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::facts::Facts;
+use crate::lock::Lock;
+use crate::plan::Plan;
+use crate::record::{self, Record};
+use crate::request::Request;
+use crate::shared;
+use crate::step::Step;
+use crate::sysctl;
+
+/// What would be done for the NIC that these variables describe. Changes nothing.
+///
+/// # Errors
+/// The variables or the host are not as they should be.
+pub fn dry_run(variables: &BTreeMap<String, String>, config: &Config) -> Result<Plan> {
+    let request = Request::new(variables, config)?;
+    let facts = Facts::find(&request, &mut Rtnetlink::open()?)?;
+    Ok(Plan::make(&request, &facts, config))
+}
+
+/// Connects the NIC that these variables describe. If it is connected already, differences
+/// are put right. If it fails, what it did is undone.
+///
+/// # Errors
+/// The variables or the host are not as they should be, the kernel refuses, or time is over.
+pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
+    let deadline = Deadline::start(config.deadline_seconds);
+    let request = Request::new(variables, config)?;
+    record::make_folder(&config.state)?;
+    if request.nfdhcpd {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&config.bindings)
+            .map_err(|error| Error::file(&config.bindings, error))?;
+    }
+    let _lock = Lock::take(&config.state, &deadline)?;
+    let mut rtnetlink = Rtnetlink::open()?;
+    let facts = Facts::find(&request, &mut rtnetlink)?;
+    let mut plan = Plan::make(&request, &facts, config);
+
+    let interface = request.interface();
+    let old = match Record::load(&config.state, interface) {
+        Ok(old) => old,
+        Err(error) => {
+            tracing::warn!(interface, %error, "an old record is of no use");
+            None
+        }
+    };
+    // Of another interface of the same name, only what outlives an interface is left.
+    let (same, stale) = match old {
+        Some(old) if old.index == facts.index => (Some(old), None),
+        other => (None, other),
+    };
+    remember(&mut plan, same.as_ref())?;
+
+    let mut record = Record::new(
+        interface,
+        facts.index,
+        &request.nic.instance,
+        variables.clone(),
+    );
+    record.steps.clone_from(&plan.steps);
+    record.shared.clone_from(&plan.shared);
+    let before = same.as_ref().or(stale.as_ref());
+    // Whoever finds this record instead of the final one knows all that may have been done.
+    let mut intent = record.clone();
+    intent.unfinished = true;
+    if let Some(before) = before {
+        add_missing(&mut intent.steps, &before.steps);
+        add_missing(&mut intent.shared, &before.shared);
+    }
+    intent.save(&config.state)?;
+
+    let mut call = Call {
+        host: Host::new(rtnetlink, interface, Some(facts.index), &config.bindings),
+        config,
+        interface,
+    };
+    let mut done = Vec::new();
+    match call.carry_out(&plan, &deadline, &mut done) {
+        Ok(()) => {
+            if let Some(same) = &same {
+                call.take_back_surplus(same, &plan)?;
+            }
+            if let Some(stale) = &stale {
+                call.host.forget_interface();
+                call.take_back_surplus(stale, &plan)?;
+            }
+            record.save(&config.state)
+        }
+        Err(error) => {
+            call.undo(&done, same.as_ref());
+            if let Some(stale) = &stale {
+                call.host.forget_interface();
+                if let Err(error) = call.take_back_surplus(stale, &Plan::default()) {
+                    tracing::warn!(interface, %error, "not all of an old record was taken back");
+                }
+            }
+            let restored = match &same {
+                Some(same) => same.save(&config.state),
+                None => Record::remove(&config.state, interface),
+            };
+            if let Err(error) = restored {
+                tracing::warn!(interface, %error, "the record");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Disconnects an interface by its record; without one, only its binding is removed.
+///
+/// # Errors
+/// Something could not be taken back: the rest was, and the record stays for the next try.
+pub fn down(interface: &str, config: &Config) -> Result<()> {
+    let deadline = Deadline::start(config.deadline_seconds);
+    if !agents::binding::is_interface_name(interface) {
+        let reason = format!("{interface:?} is not an interface's name");
+        return Err(Error::Usage(reason));
+    }
+    record::make_folder(&config.state)?;
+    let _lock = Lock::take(&config.state, &deadline)?;
+    let mut rtnetlink = Rtnetlink::open()?;
+    let Some(record) = Record::load(&config.state, interface)? else {
+        return agents::binding::remove(&config.bindings, interface)
+            .map_err(|error| Error::file(config.bindings.join(interface), error));
+    };
+    let index = rtnetlink
+        .link_by_name(interface)?
+        .map(|link| link.index)
+        .filter(|index| *index == record.index);
+    let mut call = Call {
+        host: Host::new(rtnetlink, interface, index, &config.bindings),
+        config,
+        interface,
+    };
+    call.take_back_surplus(&record, &Plan::default())?;
+    Record::remove(&config.state, interface)
+}
+
+/// Puts into the plan what each setting and the link were before us: as the record says if
+/// there is one of the same interface, else as they are now.
+fn remember(plan: &mut Plan, same: Option<&Record>) -> Result<()> {
+    let known = |wanted: &str| {
+        same.into_iter()
+            .flat_map(|record| &record.steps)
+            .find_map(|step| match step {
+                Step::Sysctl { name, before, .. } if name == wanted => before.clone(),
+                _ => None,
+            })
+    };
+    let link = same
+        .into_iter()
+        .flat_map(|record| &record.steps)
+        .find_map(|step| match step {
+            Step::Link { before, .. } => Some(before.clone()),
+            _ => None,
+        });
+    for step in &mut plan.steps {
+        match step {
+            Step::Sysctl { name, before, .. } => {
+                *before = match known(name) {
+                    Some(value) => Some(value),
+                    None => sysctl::read(name)?,
+                };
+            }
+            Step::Link { before, .. } => {
+                if let Some(link) = &link {
+                    before.clone_from(link);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn add_missing(steps: &mut Vec<Step>, more: &[Step]) {
+    for step in more {
+        if !steps.contains(step) {
+            steps.push(step.clone());
+        }
+    }
+}
+
+struct Call<'a> {
+    host: Host,
+    config: &'a Config,
+    interface: &'a str,
+}
+
+/// A step that was begun.
+struct Done {
+    step: Step,
+    shared: bool,
+}
+
+impl Call<'_> {
+    fn carry_out(&mut self, plan: &Plan, deadline: &Deadline, done: &mut Vec<Done>) -> Result<()> {
+        let shared = plan.shared.iter().map(|step| (step, true));
+        let own = plan.steps.iter().map(|step| (step, false));
+        for (step, shared) in shared.chain(own) {
+            deadline.check(|| step.to_string())?;
+            done.push(Done {
+                step: step.clone(),
+                shared,
+            });
+            if shared {
+                shared::hold(&self.config.state, step, self.interface)?;
+            }
+            self.host.execute(step)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what a record has and the plan has not, the last first. Goes on after a
+    /// failure, and returns the first.
+    fn take_back_surplus(&mut self, record: &Record, plan: &Plan) -> Result<()> {
+        let mut first = Ok(());
+        for step in record.steps.iter().rev() {
+            if plan.steps.iter().any(|kept| same_object(kept, step)) {
+                continue;
+            }
+            first = first.and(self.host.revert(step));
+        }
+        for step in record.shared.iter().rev() {
+            if !plan.shared.contains(step) {
+                first = first.and(self.release(step));
+            }
+        }
+        first
+    }
+
+    fn release(&mut self, step: &Step) -> Result<()> {
+        if shared::release(&self.config.state, step, self.interface)? {
+            self.host.revert(step)?;
+        }
+        Ok(())
+    }
+
+    /// After a failure: takes back what was done and was not there before, and puts back what
+    /// was changed.
+    fn undo(&mut self, done: &[Done], same: Option<&Record>) {
+        let interface = self.interface;
+        let warn = |step: &Step, error: Error| {
+            tracing::warn!(interface, %step, %error, "could not be undone");
+        };
+        for Done { step, shared } in done.iter().rev() {
+            // What was there in another form is put back below, without a gap.
+            let was_there = same.is_some_and(|record| {
+                let mut own = record.steps.iter();
+                own.any(|old| same_object(old, step)) || (*shared && record.shared.contains(step))
+            });
+            if was_there {
+                continue;
+            }
+            let undone = if *shared {
+                self.release(step)
+            } else {
+                self.host.revert(step)
+            };
+            if let Err(error) = undone {
+                warn(step, error);
+            }
+        }
+        for step in same.into_iter().flat_map(|record| &record.steps) {
+            if let Err(error) = self.host.execute(step) {
+                warn(step, error);
+            }
+        }
+    }
+}
+
+/// Whether two steps are about the same thing, so that doing one replaces the other.
+fn same_object(one: &Step, other: &Step) -> bool {
+    match (one, other) {
+        (Step::Sysctl { name, .. }, Step::Sysctl { name: other, .. }) => name == other,
+        (Step::Link { .. }, Step::Link { .. })
+        | (Step::Port { .. }, Step::Port { .. })
+        | (Step::Binding { .. }, Step::Binding { .. }) => true,
+        (Step::Neighbour { address, .. }, Step::Neighbour { address: other, .. }) => {
+            address == other
+        }
+        _ => one == other,
+    }
+}

@@ -1,0 +1,180 @@
+//! One thing to be done for a NIC. A plan is a list of them, and so is a record: each step
+//! can be taken back without knowing more than itself.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use agents::addr::MacAddr;
+use serde::{Deserialize, Serialize};
+
+/// A step. `down` takes the steps of a record back from the last to the first.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Step {
+    /// A setting of the kernel.
+    Sysctl {
+        /// Its name below `/proc/sys`.
+        name: String,
+        /// Its value.
+        value: String,
+        /// What `down` sets it to; none leaves it.
+        before: Option<String>,
+    },
+    /// The TAP's MTU, address and bridge, while it is still down.
+    Link {
+        /// MTU in bytes; none leaves it.
+        mtu: Option<u32>,
+        /// MAC address.
+        #[serde(with = "crate::text")]
+        mac: MacAddr,
+        /// Bridge that it becomes a port of.
+        bridge: Option<String>,
+        /// What it was before.
+        before: LinkState,
+    },
+    /// The TAP's flags as a port of a bridge.
+    Port {
+        /// Exchanges frames only with ports that are not isolated.
+        isolated: bool,
+    },
+    /// The TAP goes up; taken back, down.
+    Up,
+    /// An address of the host on the TAP: the guest's gateway.
+    Address {
+        /// The address.
+        address: IpAddr,
+    },
+    /// A route to an address of the guest.
+    Route {
+        /// The guest's address.
+        address: IpAddr,
+        /// Table.
+        table: u32,
+    },
+    /// In this table, what has no route is refused instead of being looked up elsewhere.
+    Refuse {
+        /// For IPv4; else IPv6.
+        ipv4: bool,
+        /// Table.
+        table: u32,
+    },
+    /// A rule that leads to the table.
+    Rule {
+        /// For IPv4; else IPv6.
+        ipv4: bool,
+        /// Place among the rules.
+        priority: u32,
+        /// For packets that come in by this interface.
+        input: Option<String>,
+        /// For packets from this address.
+        source: Option<IpAddr>,
+        /// Table.
+        table: u32,
+    },
+    /// The guest's MAC address for one of its IP addresses: it is never asked for.
+    Neighbour {
+        /// The guest's address.
+        address: IpAddr,
+        /// Its MAC address.
+        #[serde(with = "crate::text")]
+        mac: MacAddr,
+    },
+    /// The host answers for an address on an interface.
+    Proxy {
+        /// The interface: the uplink, for the guest's; the TAP, for the gateway's.
+        interface: String,
+        /// The address.
+        address: IpAddr,
+    },
+    /// nfdhcpd's binding.
+    Binding {
+        /// Its text.
+        text: String,
+    },
+}
+
+/// What a TAP was like.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkState {
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// MAC address.
+    #[serde(with = "crate::text")]
+    pub mac: MacAddr,
+    /// Bridge that it was a port of.
+    pub bridge: Option<String>,
+}
+
+impl Step {
+    /// A word for a step that several NICs share, by which it is counted; safe as a file's name.
+    pub fn key(&self) -> String {
+        let text = self.to_string();
+        text.chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || ".:-".contains(c) {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = |ipv4: &bool| if *ipv4 { "IPv4" } else { "IPv6" };
+        match self {
+            Self::Sysctl { name, value, .. } => write!(f, "sysctl {name} = {value}"),
+            Self::Link {
+                mtu, mac, bridge, ..
+            } => {
+                write!(f, "link address {mac}")?;
+                if let Some(mtu) = mtu {
+                    write!(f, " mtu {mtu}")?;
+                }
+                if let Some(bridge) = bridge {
+                    write!(f, " master {bridge}")?;
+                }
+                Ok(())
+            }
+            Self::Port { isolated } => {
+                write!(f, "port isolated {}", if *isolated { "on" } else { "off" })
+            }
+            Self::Up => f.write_str("link up"),
+            Self::Address { address } => write!(f, "address {address}"),
+            Self::Route { address, table } => write!(f, "route {address} table {table}"),
+            Self::Refuse { ipv4, table } => {
+                write!(
+                    f,
+                    "route {} unreachable default table {table}",
+                    family(ipv4)
+                )
+            }
+            Self::Rule {
+                ipv4,
+                priority,
+                input,
+                source,
+                table,
+            } => {
+                write!(f, "rule {} priority {priority}", family(ipv4))?;
+                if let Some(source) = source {
+                    write!(f, " from {source}")?;
+                }
+                if let Some(input) = input {
+                    write!(f, " iif {input}")?;
+                }
+                write!(f, " lookup {table}")
+            }
+            Self::Neighbour { address, mac } => write!(f, "neighbour {address} at {mac}"),
+            Self::Proxy { interface, address } => {
+                write!(f, "neighbour proxy {address} on {interface}")
+            }
+            Self::Binding { text } => {
+                write!(f, "binding {}", text.trim_end().replace('\n', " "))
+            }
+        }
+    }
+}
