@@ -106,7 +106,8 @@ fn what_cannot_be_is_refused_and_nothing_is_changed() {
         .unwrap();
     let _tap = Tap::new(&node.namespace, "tap0").unwrap();
     let bare = node.dump();
-    let cases: [(&[(&str, &str)], i32, &str); 9] = [
+    type Changes = &'static [(&'static str, &'static str)];
+    let cases: [(Changes, i32, &str); 9] = [
         (&[("LINK", "br9")], 1, "LINK=br9: no such bridge"),
         (&[("LINK", "veth0")], 1, "LINK=veth0: not a bridge"),
         (
