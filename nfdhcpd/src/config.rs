@@ -248,6 +248,7 @@ struct Ipv6Keys {
     pref64: Option<Ipv6Net>,
     ntp: Option<Vec<Ipv6Addr>>,
     boot_file_url: Option<String>,
+    server_duid: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -297,6 +298,13 @@ impl Default for Dhcp {
     }
 }
 
+/// A DUID of the form of RFC 6355 (a UUID), for all servers that are given no other: each answers
+/// for its own guests alone, so that they may share it.
+const SERVER_DUID: [u8; 18] = [
+    0x00, 0x04, 0x6d, 0x1f, 0x3c, 0x52, 0x8e, 0x0b, 0x4f, 0x7a, 0x9d, 0x26, 0xe1, 0x58, 0x0c, 0x93,
+    0xb7, 0x4a,
+];
+
 impl Default for Ipv6 {
     fn default() -> Self {
         Self {
@@ -315,8 +323,27 @@ impl Default for Ipv6 {
             pref64: None,
             ntp: Vec::new(),
             boot_file_url: None,
+            server_duid: SERVER_DUID.to_vec(),
         }
     }
+}
+
+/// RFC 8415, section 11.1: a type of two bytes, and at most 128 more.
+fn duid(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
+    let (pairs, []) = digits.as_chunks::<2>() else {
+        return None;
+    };
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    let bytes: Option<Vec<u8>> = pairs
+        .iter()
+        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
+        .collect();
+    bytes.filter(|bytes| (3..=130).contains(&bytes.len()))
 }
 
 /// Turns what was read into what is used, and refuses by key and value.
@@ -504,7 +531,18 @@ impl Checker<'_> {
                 ));
             }
         };
+        let server_duid = match keys.server_duid.as_deref() {
+            None => base.server_duid.clone(),
+            Some(text) => duid(text).ok_or_else(|| {
+                self.refuse(
+                    &key("server_duid"),
+                    text,
+                    "a DUID is 3 to 130 bytes in pairs of hexadecimal digits, with or without colons",
+                )
+            })?,
+        };
         Ok(Ipv6 {
+            server_duid,
             enabled: keys.enabled.unwrap_or(base.enabled),
             mode: keys.mode.map_or(base.mode, |mode| match mode {
                 ModeName::Slaac => Mode::Slaac,
@@ -669,6 +707,12 @@ mod tests {
                 "ipv6.pref64",
                 "64:ff9b::/95",
             ),
+            (
+                "[ipv6]\nserver_duid = \"0003zz\"",
+                "ipv6.server_duid",
+                "0003zz",
+            ),
+            ("[ipv6]\nserver_duid = \"0003\"", "ipv6.server_duid", "0003"),
             ("[ipv6]\nmode = \"dhcp\"", "mode", "dhcp"),
             ("[[network]]\n", "network[0]", "subnet, indev or tag"),
             (

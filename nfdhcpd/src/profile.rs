@@ -102,6 +102,8 @@ pub struct Ipv6 {
     pub pref64: Option<Ipv6Net>,
     /// DHCPv6 option 56.
     pub ntp: Vec<Ipv6Addr>,
+    /// DHCPv6 option 2: the same on all nodes, so that a guest can renew after a migration.
+    pub server_duid: Vec<u8>,
     /// DHCPv6 option 59.
     pub boot_file_url: Option<String>,
 }

@@ -46,6 +46,8 @@ reasons! {
     Bootp = "bootp",
     /// Not a message that a client sends.
     NotAClient = "not-a-client",
+    /// From an address that is not link-local.
+    NotLinkLocal = "not-link-local",
     /// Through a relay agent: guests are none.
     Relayed = "relayed",
     /// The source MAC address is not the binding's.

@@ -527,6 +527,7 @@ fn log_answer(client: &Client, kind: Kind, answer: Answer) {
     let binding = &client.binding;
     let address: &dyn std::fmt::Display = match answer {
         Answer::Dhcp4(_) => binding.ip.as_ref().map_or(&"none", |ip| ip),
+        Answer::Dhcp6(_) if binding.ip6.is_some() => binding.ip6.as_ref().map_or(&"none", |ip| ip),
         _ => binding.subnet6.as_ref().map_or(&"none", |subnet| subnet),
     };
     tracing::info!(

@@ -155,3 +155,57 @@ fn the_rules_go_with_the_daemon_and_come_back_when_flushed() {
     assert!(daemon.stop(wait::USUAL).unwrap().success());
     assert_eq!(scene.host.sh("nft list ruleset").unwrap(), "");
 }
+
+#[test]
+fn dhclient_gets_its_ipv6_address_and_the_rest() {
+    let mut scene = Scene::new("dhcp6");
+    scene.start("[ipv6]\nnameservers = [\"2001:db8::53\"]\n");
+    let tap = scene.bridged("tap0");
+    let mut binding = Scene::bridged_binding(5);
+    binding.ip6 = Some("fd66:1::5:5".parse().unwrap());
+    binding.domain = vec![
+        "example.com".parse().unwrap(),
+        "corp.example".parse().unwrap(),
+    ];
+    scene.bind("tap0", &binding);
+    let client = tap.into_client(&mac(5)).unwrap();
+    client.namespace.ip("link set eth0 up").unwrap();
+    // dhclient asks from the link-local address, which must have passed duplicate detection.
+    wait::until_true("a link-local address", wait::USUAL, || {
+        let addresses = client
+            .namespace
+            .ip("-6 -o addr show dev eth0 scope link")
+            .unwrap();
+        addresses.contains("fe80") && !addresses.contains("tentative")
+    })
+    .unwrap();
+    let told = scene.dhclient(&client, "-6").unwrap();
+    for text in [
+        "event: BOUND6",
+        "told: new_ip6_address=fd66:1::5:5",
+        "told: new_dhcp6_name_servers=2001:db8::53",
+        "told: new_dhcp6_domain_search=example.com. corp.example.",
+    ] {
+        assert!(told.contains(text), "{text} is not in\n{told}");
+    }
+    ping(&client, "fd66:1::1");
+    let told = scene.dhclient(&client, "-6 -S").unwrap();
+    assert!(
+        told.contains("told: new_dhcp6_name_servers=2001:db8::53"),
+        "{told}"
+    );
+    scene.wait_for("Request -> Reply");
+    scene.wait_for("Information-request -> Reply");
+    // The advertisement says where addresses come from.
+    let advertisement = client.namespace.sh("rdisc6 -1 -r 3 -w 3000 eth0").unwrap();
+    for text in [
+        "Stateful address conf.    :          Yes",
+        "2001:db8::53",
+        "corp.example",
+    ] {
+        assert!(
+            advertisement.contains(text),
+            "{text} is not in\n{advertisement}"
+        );
+    }
+}

@@ -2,6 +2,7 @@
 //! than its input, or panics.
 
 pub mod dhcp4;
+pub mod dhcp6;
 pub mod frame;
 pub mod ip;
 pub mod nd;

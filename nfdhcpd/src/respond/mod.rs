@@ -1,13 +1,17 @@
 //! A request and a client → the answer. Pure: no clock, no socket, no file.
 
 pub mod dhcp4;
+pub mod dhcp6;
 pub mod nd;
 pub mod ra;
+#[cfg(test)]
+mod testing;
 
 use agents::addr::MacAddr;
 
 use crate::client::Client;
 use crate::packet::dhcp4::{MessageType, OptionList};
+use crate::packet::dhcp6::MessageType as MessageType6;
 use crate::packet::ip::{self, Checksum, Packet};
 use crate::reason::Reason;
 
@@ -27,8 +31,8 @@ pub struct Query<'a> {
 pub enum Kind {
     /// DHCPv4, with the type of the message if it has a good one.
     Dhcp4(Option<MessageType>),
-    /// DHCPv6.
-    Dhcp6,
+    /// DHCPv6, with the type of the message if it has a good one.
+    Dhcp6(Option<MessageType6>),
     /// Router solicitation.
     RouterSolicitation,
     /// Neighbour solicitation.
@@ -60,7 +64,7 @@ pub enum Answer {
     /// A neighbour advertisement.
     NeighborAdvertisement,
     /// A DHCPv6 message.
-    Dhcp6,
+    Dhcp6(MessageType6),
 }
 
 impl Answer {
@@ -70,7 +74,7 @@ impl Answer {
             Self::Dhcp4(kind) => kind.name(),
             Self::RouterAdvertisement => "RA",
             Self::NeighborAdvertisement => "NA",
-            Self::Dhcp6 => "DHCPv6 Reply",
+            Self::Dhcp6(kind) => kind.name(),
         }
     }
 }
@@ -81,7 +85,8 @@ impl Kind {
         match self {
             Self::Dhcp4(Some(kind)) => kind.name(),
             Self::Dhcp4(None) => "DHCPv4",
-            Self::Dhcp6 => "DHCPv6",
+            Self::Dhcp6(Some(kind)) => kind.name(),
+            Self::Dhcp6(None) => "DHCPv6",
             Self::RouterSolicitation => "RS",
             Self::NeighborSolicitation => "NS",
             Self::Other => "other",
@@ -111,7 +116,7 @@ pub fn respond(
     let spoofed = query.source_mac.is_some_and(|mac| !client.owns(mac));
     let kind = match packet {
         Packet::Dhcp4(..) => Kind::Dhcp4(None),
-        Packet::Dhcp6(..) => Kind::Dhcp6,
+        Packet::Dhcp6(..) => Kind::Dhcp6(None),
         Packet::RouterSolicitation(..) => Kind::RouterSolicitation,
         Packet::NeighborSolicitation(..) => Kind::NeighborSolicitation,
         Packet::Other => return (Kind::Other, Action::Pass),
@@ -131,6 +136,9 @@ pub fn respond(
             kind,
             nd::respond(addresses, message, query.source_mac, client, out),
         ),
-        Packet::Dhcp6(..) | Packet::Other => (kind, Action::Pass),
+        Packet::Dhcp6(addresses, data) => {
+            self::dhcp6::respond(addresses, data, query.source_mac, client, out)
+        }
+        Packet::Other => (kind, Action::Pass),
     }
 }

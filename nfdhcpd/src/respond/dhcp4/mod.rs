@@ -25,6 +25,10 @@ pub fn respond(
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) -> (Kind, Action) {
+    if !client.profile.dhcp.enabled {
+        // Another server's business.
+        return (Kind::Dhcp4(None), Action::Pass);
+    }
     let request = match Request::parse(data) {
         Ok(request) => request,
         Err(reason) => return (Kind::Dhcp4(None), Action::Drop(reason)),
@@ -55,9 +59,6 @@ fn decide(
 ) -> Result<Decision, Reason> {
     let settings = &client.profile.dhcp;
     let message_type = request.message_type.ok_or(Reason::Bootp)?;
-    if !settings.enabled {
-        return Err(Reason::Disabled);
-    }
     if !client.owns(request.chaddr) || source_mac.is_some_and(|mac| mac != request.chaddr) {
         return Err(Reason::SpoofedChaddr);
     }
@@ -465,3 +466,6 @@ fn boot<'a>(request: &Request<'_>, entries: &'a [Boot]) -> Option<&'a Boot> {
             && request.user_class.starts_with(entry.user_class.as_bytes())
     })
 }
+
+#[cfg(test)]
+mod tests;

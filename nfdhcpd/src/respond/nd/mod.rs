@@ -69,3 +69,6 @@ pub fn respond(
         Action::Pass
     }
 }
+
+#[cfg(test)]
+mod tests;

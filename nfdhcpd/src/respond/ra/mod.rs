@@ -36,7 +36,8 @@ pub fn solicited(
         Ok(sole) if sole => Action::Reply(Answer::RouterAdvertisement),
         // There may be a router on the link: let it hear the question too.
         Ok(_) => Action::ReplyAndPass(Answer::RouterAdvertisement),
-        Err(reason) if client.port.bridged && reason == Reason::NoAddress => Action::Pass,
+        Err(Reason::Disabled) => Action::Pass,
+        Err(Reason::NoAddress) if client.port.bridged => Action::Pass,
         Err(reason) => Action::Drop(reason),
     }
 }
@@ -307,3 +308,6 @@ fn seconds(time: Duration) -> [u8; 4] {
         .unwrap_or(u32::MAX)
         .to_be_bytes()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! DHCPv6: RFC 8415, section 18.3, for the one address that a guest can have.
+//!
+//! Who asks is known by its interface. Its DUID and IAID are repeated as they came, and count for
+//! nothing: installers, clones and reinstalled guests change them.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use agents::addr::MacAddr;
+use agents::binding::DomainName;
+
+use super::{Action, Answer, Kind};
+use crate::client::Client;
+use crate::packet::dhcp6::{self, Ia, IaKind, MessageType, Request, Status, code};
+use crate::packet::frame::{self, Route};
+use crate::packet::ip::{Addresses, DHCP6_CLIENT};
+use crate::profile::{Mode, Profile};
+use crate::reason::Reason;
+
+/// How long the answer to an Information-request is good, if the client wants to know.
+const REFRESH: Duration = Duration::from_secs(3600);
+
+/// Answers the datagram `data` to the port of DHCPv6 servers.
+pub fn respond(
+    addresses: Addresses<Ipv6Addr>,
+    data: &[u8],
+    source_mac: Option<MacAddr>,
+    client: &Client,
+    out: &mut Vec<u8>,
+) -> (Kind, Action) {
+    let settings = &client.profile.ipv6;
+    let binding = &client.binding;
+    if !settings.enabled || settings.mode == Mode::Slaac {
+        return (Kind::Dhcp6(None), Action::Pass);
+    }
+    let request = match Request::parse(data) {
+        Ok(request) => request,
+        Err(reason) => return (Kind::Dhcp6(None), Action::Drop(reason)),
+    };
+    let kind = Kind::Dhcp6(Some(request.message_type));
+    if binding.subnet6.is_none() && binding.ip6.is_none() {
+        // Whoever gives IPv6 to this guest is somewhere else on the bridge.
+        let action = if client.port.bridged {
+            Action::Pass
+        } else {
+            Action::Drop(Reason::NoAddress)
+        };
+        return (kind, action);
+    }
+    if !agents::addr::is_link_local(addresses.source) {
+        return (kind, Action::Drop(Reason::NotLinkLocal));
+    }
+    frame::start(out, frame::DHCP6_OFFSET);
+    let answer = match write(&request, client, out) {
+        Ok(answer) => answer,
+        Err(reason) => return (kind, Action::Drop(reason)),
+    };
+    let route = Route {
+        source_mac: client.port.host_mac,
+        destination_mac: source_mac.unwrap_or(binding.mac),
+        source: client.port.host_link_local,
+        destination: addresses.source,
+    };
+    if frame::finish_dhcp6(out, route, DHCP6_CLIENT) {
+        (kind, Action::Reply(Answer::Dhcp6(answer)))
+    } else {
+        (kind, Action::Drop(Reason::TooLarge))
+    }
+}
+
+/// Appends the answer.
+fn write(request: &Request<'_>, client: &Client, out: &mut Vec<u8>) -> Result<MessageType, Reason> {
+    validate(request, &client.profile.ipv6.server_duid)?;
+    let rapid = request.message_type == MessageType::Solicit && request.rapid_commit;
+    let answer = match request.message_type {
+        MessageType::Solicit if !rapid => MessageType::Advertise,
+        _ => MessageType::Reply,
+    };
+    let [t0, t1, t2] = request.transaction;
+    out.extend_from_slice(&[answer as u8, t0, t1, t2]);
+    dhcp6::option(code::SERVERID, out, |out| {
+        out.extend_from_slice(&client.profile.ipv6.server_duid);
+    });
+    if let Some(duid) = request.client_id {
+        dhcp6::option(code::CLIENTID, out, |out| out.extend_from_slice(duid));
+    }
+    match request.message_type {
+        MessageType::Confirm => write_confirmation(request, client, out)?,
+        MessageType::Release | MessageType::Decline => {
+            dhcp6::status(Status::Success, "", out);
+        }
+        MessageType::InformationRequest => write_settings(request, client, out),
+        _ => {
+            if answer == MessageType::Advertise {
+                // RFC 8415, section 18.2.1: with this preference the client does not wait for others.
+                dhcp6::option(code::PREFERENCE, out, |out| out.push(255));
+            } else if rapid {
+                dhcp6::option(code::RAPID_COMMIT, out, |_| {});
+            }
+            write_ias(request, client, answer, out);
+            write_settings(request, client, out);
+        }
+    }
+    Ok(answer)
+}
+
+/// RFC 8415, section 16: what must and what must not be in which message.
+fn validate(request: &Request<'_>, server_duid: &[u8]) -> Result<(), Reason> {
+    use MessageType as M;
+    let for_us = request.server_id.is_some_and(|duid| duid == server_duid);
+    match request.message_type {
+        M::Solicit | M::Confirm | M::Rebind => {
+            if request.client_id.is_none() || request.server_id.is_some() {
+                return Err(Reason::MalformedDhcp6);
+            }
+        }
+        M::Request | M::Renew | M::Release | M::Decline => {
+            if request.client_id.is_none() || request.server_id.is_none() {
+                return Err(Reason::MalformedDhcp6);
+            }
+            if !for_us {
+                return Err(Reason::OtherServer);
+            }
+        }
+        M::InformationRequest => {
+            if request.server_id.is_some() && !for_us {
+                return Err(Reason::OtherServer);
+            }
+            if request.ias().next().is_some() {
+                return Err(Reason::MalformedDhcp6);
+            }
+        }
+        M::Advertise | M::Reply => return Err(Reason::NotAClient),
+    }
+    Ok(())
+}
+
+/// RFC 8415, section 18.3.3.
+fn write_confirmation(
+    request: &Request<'_>,
+    client: &Client,
+    out: &mut Vec<u8>,
+) -> Result<(), Reason> {
+    let mut addresses = request.ias().flat_map(Ia::addresses).peekable();
+    if addresses.peek().is_none() {
+        return Err(Reason::NoReply);
+    }
+    let binding = &client.binding;
+    let on_link = |address: Ipv6Addr| {
+        binding.ip6 == Some(address)
+            || binding
+                .subnet6
+                .is_some_and(|subnet| subnet.contains(&address))
+    };
+    if addresses.all(on_link) {
+        dhcp6::status(Status::Success, "", out);
+    } else {
+        dhcp6::status(Status::NotOnLink, "not an address of this link", out);
+    }
+    Ok(())
+}
+
+fn write_ias(request: &Request<'_>, client: &Client, answer: MessageType, out: &mut Vec<u8>) {
+    // One address can be given to one association.
+    let mut free = address(client);
+    let mut given = false;
+    for ia in request.ias() {
+        let code = match ia.kind {
+            IaKind::NonTemporary => code::IA_NA,
+            IaKind::Temporary => code::IA_TA,
+            IaKind::Prefix => code::IA_PD,
+        };
+        dhcp6::option(code, out, |out| {
+            out.extend_from_slice(&ia.id);
+            let mine = if ia.kind == IaKind::NonTemporary {
+                free.take()
+            } else {
+                None
+            };
+            if ia.kind != IaKind::Temporary {
+                let preferred = client.profile.ipv6.preferred_lifetime;
+                // RFC 8415, section 21.4: half and four fifths of the preferred lifetime.
+                let (t1, t2) = if mine.is_some() {
+                    (preferred / 2, preferred * 4 / 5)
+                } else {
+                    Default::default()
+                };
+                out.extend_from_slice(&seconds(t1));
+                out.extend_from_slice(&seconds(t2));
+            }
+            if let Some(address) = mine {
+                given = true;
+                write_address(address, client, true, out);
+            }
+            // Addresses that are not ours to give are taken back where the client holds them.
+            let holds = matches!(
+                request.message_type,
+                MessageType::Renew | MessageType::Rebind
+            );
+            if holds && ia.kind == IaKind::NonTemporary {
+                for other in ia.addresses().filter(|address| Some(*address) != mine) {
+                    write_address(other, client, false, out);
+                }
+            }
+            if mine.is_none() {
+                match ia.kind {
+                    IaKind::Prefix => dhcp6::status(Status::NoPrefixAvail, "no prefixes here", out),
+                    _ => dhcp6::status(Status::NoAddrsAvail, "no address here", out),
+                }
+            }
+        });
+    }
+    if !given && answer == MessageType::Advertise && request.ias().next().is_some() {
+        dhcp6::status(
+            Status::NoAddrsAvail,
+            "addresses come by router advertisements",
+            out,
+        );
+    }
+}
+
+/// The address that stateful DHCPv6 gives.
+fn address(client: &Client) -> Option<Ipv6Addr> {
+    match client.profile.ipv6.mode {
+        Mode::Dhcp6 | Mode::Auto => client.binding.ip6,
+        Mode::Slaac | Mode::SlaacDhcp6 => None,
+    }
+}
+
+fn write_address(address: Ipv6Addr, client: &Client, valid: bool, out: &mut Vec<u8>) {
+    let settings = &client.profile.ipv6;
+    dhcp6::option(code::IAADDR, out, |out| {
+        out.extend_from_slice(&address.octets());
+        for lifetime in [settings.preferred_lifetime, settings.valid_lifetime] {
+            out.extend_from_slice(&seconds(if valid { lifetime } else { Duration::ZERO }));
+        }
+    });
+}
+
+/// The options that are the same for all messages.
+fn write_settings(request: &Request<'_>, client: &Client, out: &mut Vec<u8>) {
+    let (binding, settings) = (&client.binding, &client.profile.ipv6);
+    let ipv6 = |address| match address {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
+    };
+    let mut servers =
+        Profile::nameservers(&binding.nameservers, &settings.nameservers, ipv6).peekable();
+    if request.wants(code::DNS_SERVERS) && servers.peek().is_some() {
+        dhcp6::option(code::DNS_SERVERS, out, |out| {
+            out.extend(servers.flat_map(|server| server.octets()));
+        });
+    }
+    let search = if binding.domain.is_empty() {
+        &settings.search
+    } else {
+        &binding.domain
+    };
+    if request.wants(code::DOMAIN_LIST) && !search.is_empty() {
+        dhcp6::option(code::DOMAIN_LIST, out, |out| {
+            out.extend(search.iter().flat_map(DomainName::to_wire));
+        });
+    }
+    if request.wants(code::NTP_SERVER) && !settings.ntp.is_empty() {
+        dhcp6::option(code::NTP_SERVER, out, |out| {
+            for server in &settings.ntp {
+                // RFC 5908, section 4.1: suboption 1 is an address.
+                dhcp6::option(1, out, |out| out.extend_from_slice(&server.octets()));
+            }
+        });
+    }
+    if request.wants(code::SNTP_SERVERS) && !settings.ntp.is_empty() {
+        dhcp6::option(code::SNTP_SERVERS, out, |out| {
+            out.extend(settings.ntp.iter().flat_map(|server| server.octets()));
+        });
+    }
+    if let Some(url) = &settings.boot_file_url
+        && request.wants(code::BOOTFILE_URL)
+    {
+        dhcp6::option(code::BOOTFILE_URL, out, |out| {
+            out.extend_from_slice(url.as_bytes())
+        });
+    }
+    if request.message_type == MessageType::InformationRequest
+        && request.wants(code::INFORMATION_REFRESH_TIME)
+    {
+        dhcp6::option(code::INFORMATION_REFRESH_TIME, out, |out| {
+            out.extend_from_slice(&seconds(REFRESH));
+        });
+    }
+    if (request.has_fqdn || request.wants(code::CLIENT_FQDN))
+        && let Some(name) = full_name(client)
+    {
+        dhcp6::option(code::CLIENT_FQDN, out, |out| {
+            // RFC 4704, section 4.1: the N flag, we do not update DNS.
+            out.push(0x04);
+            out.extend_from_slice(&name.to_wire());
+        });
+    }
+}
+
+/// The guest's name with its domain, if it has one.
+fn full_name(client: &Client) -> Option<DomainName> {
+    let binding = &client.binding;
+    let first = binding.hostname.split('.').next().unwrap_or_default();
+    match binding
+        .domain
+        .first()
+        .or(client.profile.ipv6.search.first())
+    {
+        Some(domain) => format!("{first}.{domain}").parse().ok(),
+        None => binding.hostname.parse().ok(),
+    }
+}
+
+fn seconds(time: Duration) -> [u8; 4] {
+    u32::try_from(time.as_secs())
+        .unwrap_or(u32::MAX)
+        .to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests;
