@@ -33,6 +33,9 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often everything in the outbox is looked at, beside what inotify announces.
 const OUTBOX_INTERVAL: Duration = Duration::from_secs(30);
 
+/// How often messages that no queue wanted are tried again.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How long the last confirms are waited for at the end.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -88,6 +91,7 @@ struct Engine {
     cursor_dirty: bool,
     cursor_stored: Instant,
     outbox_looked: Instant,
+    probed: Instant,
     queue_missed: bool,
     broker_outage: Outage,
     disk_outage: Outage,
@@ -135,6 +139,7 @@ impl Engine {
             cursor_dirty: false,
             cursor_stored: now,
             outbox_looked: now,
+            probed: now,
             queue_missed: true,
             broker_outage: Outage::default(),
             disk_outage: Outage::default(),
@@ -175,6 +180,7 @@ impl Engine {
                 Wake::Watch => self.read_watch(),
                 Wake::Connected(link) => {
                     self.relay.connected(*link);
+                    self.relay.probe();
                     if let Some(away) = self.broker_outage.works(Instant::now()) {
                         tracing::info!("the broker is back after {:.1} s", away.as_secs_f64());
                     }
@@ -191,7 +197,7 @@ impl Engine {
             if self.can_read() {
                 self.read_jobs();
             }
-            self.relay.pump();
+            self.pump();
             self.advance();
         }
         self.farewell().await;
@@ -349,6 +355,13 @@ impl Engine {
         }
     }
 
+    fn pump(&mut self) {
+        let result = self.relay.pump();
+        if result.is_err() || self.disk_outage.lasts() {
+            self.note_disk(result);
+        }
+    }
+
     fn offer(&mut self, seq: u64, entries: Vec<Entry>) {
         let kept = entries.clone();
         let result = self.relay.offer(seq, entries);
@@ -432,6 +445,10 @@ impl Engine {
                 break;
             }
         }
+        if now.saturating_duration_since(self.probed) > PROBE_INTERVAL {
+            self.probed = now;
+            self.relay.probe();
+        }
         if now.saturating_duration_since(self.outbox_looked) > OUTBOX_INTERVAL {
             self.outbox_looked = now;
             self.look_after_outbox();
@@ -494,7 +511,7 @@ impl Engine {
             if !matches!(step, Ok(Next::Confirmed)) {
                 break;
             }
-            self.relay.pump();
+            self.pump();
         }
         match self.relay.disconnected() {
             Ok(Some(link)) => link.close().await,

@@ -172,6 +172,9 @@ fn every_captured_version_gives_the_messages_it_should() {
     let daemon = node.start();
     let again = consumer.drain(std::time::Duration::from_secs(2));
     assert!(again.is_empty(), "{again:?}");
-    assert_eq!(std::fs::read_dir(node.outbox()).unwrap().count(), 0);
+    let left = agents::outbox::Outbox::existing(&node.outbox())
+        .list()
+        .unwrap();
+    assert!(left.is_empty(), "{left:?}");
     drop(daemon);
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{Entry, FileName};
+use super::{Entry, FileName, Producer};
 
 /// The longest file that is read, in bytes.
 const FILE_LIMIT: u64 = 64 << 20;
@@ -167,6 +167,18 @@ impl Outbox {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
+    }
+
+    /// Keeps only these messages of a file; removes it if there are none. Returns its length.
+    ///
+    /// # Errors
+    /// It cannot be written; then it is as it was.
+    pub fn keep(&self, name: &FileName, entries: &[Entry]) -> io::Result<u64> {
+        if entries.is_empty() {
+            self.remove(name)?;
+            return Ok(0);
+        }
+        Producer::replace(&self.folder, name, entries)
     }
 
     /// Sets a bad file aside, into the folder `bad`.

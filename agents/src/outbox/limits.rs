@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use super::{Class, FileName, Kind, Outbox, Producer};
+use super::{Class, FileName, Kind, Outbox};
 use crate::message::EventTime;
 
 /// How much may wait.
@@ -98,12 +98,7 @@ impl Outbox {
                 if dropped == 0 {
                     return Ok((0, length));
                 }
-                if kept.is_empty() {
-                    self.remove(name)?;
-                    return Ok((dropped, 0));
-                }
-                let left = Producer::replace(self.folder(), name, &kept)?;
-                Ok((dropped, left))
+                Ok((dropped, self.keep(name, &kept)?))
             }
         }
     }

@@ -3,9 +3,11 @@
 mod broker;
 mod host;
 mod outage;
+mod parked;
 mod relay;
 
 pub use broker::{Broker, BrokerError, Link, connect};
 pub use host::{Backoff, Host};
 pub use outage::Outage;
+pub use parked::Parked;
 pub use relay::{Next, Relay, Stats};

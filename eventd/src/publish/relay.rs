@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 
 use agents::message::EventTime;
 use agents::outbox::{Entry, FileName, Kind, Limits, Outbox, Producer, ReadError, Trimmed};
+use futures_util::FutureExt;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use lapin::Confirmation;
 
 use super::Link;
 use super::broker::Confirm;
+use super::parked::Parked;
 
 /// Messages in one file of the outbox.
 const SPOOL_BATCH: usize = 256;
@@ -30,8 +32,8 @@ const WAITING_BYTES: usize = 32 << 20;
 pub struct Stats {
     /// Messages that the broker confirmed.
     pub confirmed: u64,
-    /// Messages that no queue wanted.
-    pub returned: u64,
+    /// Messages that no queue wanted, and that are kept until one does.
+    pub parked: u64,
     /// Messages that went into the outbox because the broker was away.
     pub spooled: u64,
     /// Messages that were dropped because the outbox was full.
@@ -63,6 +65,12 @@ pub struct Relay {
     blocked: bool,
     confirms: FuturesOrdered<Confirm>,
     under_way: VecDeque<UnderWay>,
+    /// The broker has had its say, but it is not yet acted on: something before it has to be
+    /// parked first.
+    answered: VecDeque<(UnderWay, Answer)>,
+    parked: Parked,
+    /// Parked files whose first message is under way, to see whether there is a queue now.
+    probes: BTreeSet<FileName>,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     /// Files of the outbox that are not published yet.
@@ -83,12 +91,26 @@ struct Waiting {
 
 struct UnderWay {
     since: Instant,
+    entry: Entry,
     what: What,
 }
 
 enum What {
-    Direct(Waiting),
+    /// Straight from memory: when it is safe, everything up to this number is.
+    Direct(u64),
+    /// Out of this file.
     File(FileName),
+    /// The first one of this parked file.
+    Probe(FileName),
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Taken,
+    Returned,
+    /// Not sent: it has to go behind others that are parked.
+    Behind,
 }
 
 impl Relay {
@@ -99,6 +121,7 @@ impl Relay {
     /// The outbox cannot be made or listed.
     pub fn new(outbox: Outbox, origin: String, window: usize) -> io::Result<Self> {
         let producer = Producer::new(outbox.folder())?;
+        let parked = Parked::open(&outbox)?;
         // Later processes go on above earlier ones, whatever they sent.
         let now = EventTime::now().since_epoch().as_micros();
         let mut relay = Self {
@@ -111,6 +134,9 @@ impl Relay {
             blocked: false,
             confirms: FuturesOrdered::new(),
             under_way: VecDeque::new(),
+            answered: VecDeque::new(),
+            parked,
+            probes: BTreeSet::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             files: BTreeSet::new(),
@@ -207,7 +233,7 @@ impl Relay {
 
     /// Whether everything has been confirmed.
     pub fn is_idle(&self) -> bool {
-        self.under_way.is_empty() && self.backlog() == 0
+        self.awaited() == 0 && self.backlog() == 0
     }
 
     /// A connection is there.
@@ -252,13 +278,14 @@ impl Relay {
         for (name, _) in self.unconfirmed.drain() {
             self.files.insert(name);
         }
+        self.probes.clear();
+        let answered = self.answered.drain(..).map(|(under_way, _)| under_way);
         let mut again = VecDeque::new();
-        for under_way in self.under_way.drain(..) {
-            if let What::Direct(waiting) = under_way.what {
-                self.waiting_bytes = self
-                    .waiting_bytes
-                    .saturating_add(waiting.entry.body_bytes().len());
-                again.push_back(waiting);
+        for UnderWay { entry, what, .. } in answered.chain(self.under_way.drain(..)) {
+            if let What::Direct(seq) = what {
+                let length = entry.body_bytes().len();
+                self.waiting_bytes = self.waiting_bytes.saturating_add(length);
+                again.push_back(Waiting { seq, entry });
             }
         }
         again.append(&mut self.waiting);
@@ -285,19 +312,47 @@ impl Relay {
     }
 
     /// Publishes what there is room for.
-    pub fn pump(&mut self) {
-        while self.link.is_some() && !self.blocked && self.under_way.len() < self.window {
+    ///
+    /// # Errors
+    /// A message has to be parked and could not be written; it is tried again next time.
+    pub fn pump(&mut self) -> io::Result<()> {
+        self.settle()?;
+        while self.link.is_some() && !self.blocked && self.awaited() < self.window {
             if let Some((entry, name)) = self.next_from_file() {
-                self.publish(&entry, What::File(name));
+                self.publish(entry, What::File(name));
             } else if let Some(waiting) = self.waiting.pop_front() {
                 let length = waiting.entry.body_bytes().len();
                 self.waiting_bytes = self.waiting_bytes.saturating_sub(length);
-                let entry = waiting.entry.clone();
-                self.publish(&entry, What::Direct(waiting));
+                self.publish(waiting.entry, What::Direct(waiting.seq));
             } else {
                 break;
             }
         }
+        Ok(())
+    }
+
+    /// Tries the oldest parked message of every key again.
+    pub fn probe(&mut self) {
+        if self.link.is_none() || self.blocked {
+            return;
+        }
+        for name in self.parked.oldest() {
+            if !self.probes.contains(&name)
+                && let Some(entry) = self.parked.first_of(&name)
+            {
+                self.probes.insert(name.clone());
+                self.publish(entry, What::Probe(name));
+            }
+        }
+    }
+
+    /// What is parked.
+    pub fn parked(&self) -> &Parked {
+        &self.parked
+    }
+
+    fn awaited(&self) -> usize {
+        self.under_way.len().saturating_add(self.answered.len())
     }
 
     /// Waits for the next confirm, or for something to happen to the connection; for ever
@@ -306,18 +361,26 @@ impl Relay {
         let Some(link) = &mut self.link else {
             return std::future::pending().await;
         };
-        let confirm = tokio::select! {
+        let mut confirm = tokio::select! {
             biased;
             Some(confirm) = self.confirms.next() => confirm,
             event = link.event() => return Next::Connection(event),
         };
-        match confirm {
-            Ok(Confirmation::Ack(returned)) => {
-                self.confirmed(returned.is_some());
-                Next::Confirmed
+        // and those that have come with it
+        loop {
+            match confirm {
+                Ok(Confirmation::Ack(None)) => self.answer(Answer::Taken),
+                Ok(Confirmation::Ack(Some(_))) => self.answer(Answer::Returned),
+                Ok(Confirmation::NotRequested) => self.answer(Answer::Behind),
+                Ok(other) => {
+                    return Next::Refused(format!("the broker did not take a message: {other:?}"));
+                }
+                Err(error) => return Next::Refused(error.to_string()),
             }
-            Ok(other) => Next::Refused(format!("the broker did not take a message: {other:?}")),
-            Err(error) => Next::Refused(error.to_string()),
+            match self.confirms.next().now_or_never() {
+                Some(Some(next)) => confirm = next,
+                _ => return Next::Confirmed,
+            }
         }
     }
 
@@ -337,25 +400,36 @@ impl Relay {
     /// It cannot be read or written.
     pub fn trim(&mut self, limits: Limits) -> io::Result<Trimmed> {
         let (open, unconfirmed) = (&self.open, &self.unconfirmed);
-        let trimmed = self.outbox.trim(limits, |name| {
+        let mut trimmed = self.outbox.trim(limits, |name| {
             unconfirmed.contains_key(name) || open.as_ref().is_some_and(|(open, _)| open == name)
         })?;
+        let parked = self.parked.trim(limits)?;
+        trimmed.progress = trimmed.progress.saturating_add(parked.progress);
+        trimmed.status = trimmed.status.saturating_add(parked.status);
+        trimmed.above = trimmed.above.saturating_add(parked.above);
         let dropped = u64::try_from(trimmed.messages()).unwrap_or(u64::MAX);
         self.stats.dropped = self.stats.dropped.saturating_add(dropped);
         Ok(trimmed)
     }
 
-    fn publish(&mut self, entry: &Entry, what: What) {
+    fn publish(&mut self, entry: Entry, what: What) {
         let Some(link) = &self.link else { return };
-        self.published = self.published.saturating_add(1);
-        let mut confirm = link.publish(entry, &self.origin, self.published);
-        // The first poll puts it on its way: so they leave in this order.
-        match confirm
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-        {
-            Poll::Ready(result) => self.confirms.push_back(Box::pin(async { result })),
-            Poll::Pending => self.confirms.push_back(confirm),
+        let behind = self.parked.has(&entry.key) && !matches!(what, What::Probe(_));
+        if behind {
+            // It keeps its place among those under way, but does not leave.
+            let not_sent = async { Ok(Confirmation::NotRequested) };
+            self.confirms.push_back(Box::pin(not_sent));
+        } else {
+            self.published = self.published.saturating_add(1);
+            let mut confirm = link.publish(&entry, &self.origin, self.published);
+            // The first poll puts it on its way: so they leave in this order.
+            match confirm
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+            {
+                Poll::Ready(result) => self.confirms.push_back(Box::pin(async { result })),
+                Poll::Pending => self.confirms.push_back(confirm),
+            }
         }
         if let What::File(name) = &what {
             let awaited = self.unconfirmed.entry(name.clone()).or_default();
@@ -363,22 +437,51 @@ impl Relay {
         }
         self.under_way.push_back(UnderWay {
             since: Instant::now(),
+            entry,
             what,
         });
     }
 
-    fn confirmed(&mut self, returned: bool) {
-        self.stats.confirmed = self.stats.confirmed.saturating_add(1);
-        if returned {
-            self.stats.returned = self.stats.returned.saturating_add(1);
+    /// The broker has answered for the oldest message under way.
+    fn answer(&mut self, answer: Answer) {
+        if answer != Answer::Behind {
+            self.stats.confirmed = self.stats.confirmed.saturating_add(1);
         }
-        let Some(under_way) = self.under_way.pop_front() else {
-            return;
-        };
-        match under_way.what {
-            What::Direct(waiting) => self.safe = self.safe.max(waiting.seq),
-            What::File(name) => self.confirmed_of_file(name),
+        if let Some(under_way) = self.under_way.pop_front() {
+            self.answered.push_back((under_way, answer));
         }
+    }
+
+    /// Acts on the broker's answers: parks what it returned, then counts as safe what it took.
+    fn settle(&mut self) -> io::Result<()> {
+        let homeless = self.answered.iter().filter(|(under_way, answer)| {
+            *answer != Answer::Taken && !matches!(under_way.what, What::Probe(_))
+        });
+        let count = homeless.clone().count();
+        if count > 0 {
+            let entries = homeless.map(|(under_way, _)| &under_way.entry);
+            let dropped = self.parked.park(entries)?;
+            let parked = u64::try_from(count.saturating_sub(dropped)).unwrap_or_default();
+            self.stats.parked = self.stats.parked.saturating_add(parked);
+            let dropped = u64::try_from(dropped).unwrap_or_default();
+            self.stats.dropped = self.stats.dropped.saturating_add(dropped);
+        }
+        while let Some((under_way, answer)) = self.answered.pop_front() {
+            match under_way.what {
+                What::Direct(seq) => self.safe = self.safe.max(seq),
+                What::File(name) => self.confirmed_of_file(name),
+                What::Probe(name) => {
+                    self.probes.remove(&name);
+                    if answer == Answer::Taken {
+                        match self.parked.release(&under_way.entry.key, &name) {
+                            Ok(released) => self.files.extend(released),
+                            Err(error) => tracing::error!("outbox: {error}"),
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn confirmed_of_file(&mut self, name: FileName) {
@@ -462,8 +565,9 @@ impl Relay {
     }
 
     fn has_direct_under_way(&self) -> bool {
-        self.under_way
-            .iter()
+        let answered = self.answered.iter().map(|(under_way, _)| under_way);
+        answered
+            .chain(&self.under_way)
             .any(|under_way| matches!(under_way.what, What::Direct(_)))
     }
 
@@ -473,10 +577,10 @@ impl Relay {
             last.seq = seq;
             return;
         }
-        let newest = self.under_way.iter_mut().rev();
-        for under_way in newest {
+        let answered = self.answered.iter_mut().map(|(under_way, _)| under_way);
+        for under_way in answered.chain(&mut self.under_way).rev() {
             if let What::Direct(last) = &mut under_way.what {
-                last.seq = seq;
+                *last = seq;
                 return;
             }
         }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -22,6 +22,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties, ExchangeKind};
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 pub const CLUSTER: &str = "cluster.gnt.lab";
 pub const NODE: &str = "node1.gnt.lab";
@@ -213,17 +214,33 @@ impl Node {
 
 /// A consumer of all messages, through a durable queue of its own.
 pub struct Consumer {
-    messages: Receiver<Received>,
+    background: Option<Background>,
     uri: String,
     netns: Netns,
+}
+
+/// The thread that consumes; it ends, with its connection, when this is dropped.
+struct Background {
+    messages: Receiver<Received>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Consumer {
     /// Declares exchange and queue, and consumes in the background until the broker goes.
     pub fn new(netns: &Netns, uri: &str) -> Result<Self> {
-        let messages = consume(netns, uri)?;
+        let background = Some(consume(netns, uri)?);
         Ok(Self {
-            messages,
+            background,
             uri: uri.to_owned(),
             netns: netns.clone(),
         })
@@ -231,7 +248,9 @@ impl Consumer {
 
     /// Consumes again, after the broker was away.
     pub fn reconnect(&mut self) -> Result<()> {
-        self.messages = consume(&self.netns, &self.uri)?;
+        // the old one first: two would share the messages
+        self.background.take();
+        self.background = Some(consume(&self.netns, &self.uri)?);
         Ok(())
     }
 
@@ -242,7 +261,8 @@ impl Consumer {
 
     /// The next message, if one comes so soon.
     pub fn within(&self, limit: Duration) -> Result<Option<Received>> {
-        match self.messages.recv_timeout(limit) {
+        let background = self.background.as_ref().context("not consuming")?;
+        match background.messages.recv_timeout(limit) {
             Ok(message) => Ok(Some(message)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => bail!("the consumer's connection ended"),
@@ -275,21 +295,31 @@ impl Consumer {
     }
 }
 
-fn consume(netns: &Netns, uri: &str) -> Result<Receiver<Received>> {
+fn consume(netns: &Netns, uri: &str) -> Result<Background> {
     let (to, messages) = mpsc::channel();
     let (ready_to, ready) = mpsc::channel();
+    let (stop, stopped) = oneshot::channel();
     let (netns, uri) = (netns.clone(), uri.to_owned());
-    thread::spawn(move || {
+    let thread = thread::spawn(move || {
         let result = netns.enter().and_then(|()| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(consume_all(&uri, &to, &ready_to))
+            runtime.block_on(async {
+                tokio::select! {
+                    result = consume_all(&uri, &to, &ready_to) => result,
+                    _ = stopped => Ok(()),
+                }
+            })
         });
         let _ = ready_to.send(result.map_err(|error| format!("{error:#}")));
     });
     match ready.recv_timeout(wait::USUAL)? {
-        Ok(()) => Ok(messages),
+        Ok(()) => Ok(Background {
+            messages,
+            stop: Some(stop),
+            thread: Some(thread),
+        }),
         Err(error) => bail!("consumer: {error}"),
     }
 }
@@ -364,6 +394,22 @@ async fn consume_all(
         }
     }
     Ok(())
+}
+
+/// Deletes the exchange, as a person can.
+pub fn delete_exchange(netns: &Netns, uri: &str) -> Result<()> {
+    netns.run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let connection = Connection::connect(uri, ConnectionProperties::default()).await?;
+            let channel = connection.create_channel().await?;
+            let options = lapin::options::ExchangeDeleteOptions::default();
+            channel.exchange_delete("ganeti".into(), options).await?;
+            Ok(())
+        })
+    })
 }
 
 /// A job with one shutdown of an instance, in some status.
