@@ -284,7 +284,7 @@ projects = ["demo"]
 [[backend]]
 name = "cluster"
 url = "https://{CLUSTER_ADDRESS}:5080"
-username = "{RAPI_USER}"
+user = "{RAPI_USER}"
 password_file = "{folder}/rapi-password"
 ca_file = "{folder}/rapi.pem"
 
@@ -297,6 +297,7 @@ disk_template = "file"
 
 [[image]]
 name = "busybox"
+os = "snf-image+default"
 source = "/srv/images/busybox.img"
 format = "diskdump"
 
