@@ -116,11 +116,11 @@ impl Host {
     /// Runs a shell script in the host, stopping at the first failure; returns what it printed.
     ///
     /// # Errors
-    /// It failed or took longer than a minute; the text has all it printed.
+    /// It failed or took longer than five minutes; the text has all it printed.
     pub fn sh(&self, script: &str) -> Result<String> {
         process::check(
             self.command("bash").args(["-eu", "-c", script]),
-            Duration::from_secs(60),
+            Duration::from_secs(300),
         )
         .with_context(|| format!("on {}", self.name))
     }

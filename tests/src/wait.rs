@@ -27,7 +27,20 @@ pub enum Look<T> {
 /// # Errors
 /// The deadline has passed, or a look said [`Look::Failed`]; the text says what was waited
 /// for, how long, and what the last look saw.
-pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Look<T>) -> Result<T> {
+pub fn until<T>(what: &str, limit: Duration, look: impl FnMut() -> Look<T>) -> Result<T> {
+    until_every(POLL, what, limit, look)
+}
+
+/// [`until`] with a pause of its own between two looks, for looks that cost or leave traces.
+///
+/// # Errors
+/// As for [`until`].
+pub fn until_every<T>(
+    pause: Duration,
+    what: &str,
+    limit: Duration,
+    mut look: impl FnMut() -> Look<T>,
+) -> Result<T> {
     let start = Instant::now();
     loop {
         let seen = match look() {
@@ -41,7 +54,7 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Look<T>) 
                 start.elapsed().as_secs_f64()
             );
         }
-        thread::sleep(POLL);
+        thread::sleep(pause);
     }
 }
 

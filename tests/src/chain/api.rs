@@ -53,6 +53,16 @@ impl Api {
     /// # Errors
     /// No answer in time, or a body that is not JSON.
     pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
+        let (status, body) = self.exchange(method, path, body)?;
+        if body.trim().is_empty() {
+            return Ok((status, Value::Null));
+        }
+        let value = serde_json::from_str(&body)
+            .with_context(|| format!("{method} {path}: {status}: not JSON: {body}"))?;
+        Ok((status, value))
+    }
+
+    fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
         let mut curl = self.netns.command("curl");
         curl.args([
             "-sS",
@@ -76,12 +86,17 @@ impl Api {
         let status = status
             .parse()
             .with_context(|| format!("status {status:?}"))?;
-        if body.trim().is_empty() {
-            return Ok((status, Value::Null));
-        }
-        let value = serde_json::from_str(body)
-            .with_context(|| format!("{method} {path}: {status}: not JSON: {body}"))?;
-        Ok((status, value))
+        Ok((status, body.to_owned()))
+    }
+
+    /// Fails unless the API says that it is ready to serve.
+    ///
+    /// # Errors
+    /// It is not, or does not answer; the text has what it said.
+    pub fn ready(&self) -> Result<()> {
+        let (status, body) = self.exchange("GET", "/readyz", None)?;
+        ensure!(status == 200, "/readyz: {status}: {body}");
+        Ok(())
     }
 
     /// One request that must be answered with `status`.

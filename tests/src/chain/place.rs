@@ -247,7 +247,7 @@ impl Chain {
         let api = self.api();
         let ready = wait::until_ok("central to be ready", START, || {
             daemon.still_runs()?;
-            api.expect("GET", "/readyz", None, 200)
+            api.ready()
         });
         ready.with_context(|| daemon.log_tail())?;
         self.daemons.push(daemon);

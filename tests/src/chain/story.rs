@@ -16,6 +16,9 @@ use crate::wait::{self, Look};
 /// How long Ganeti may take over a job on a busy machine.
 const JOB: Duration = Duration::from_secs(240);
 
+/// How often the API is asked: as a page in a browser would.
+const ASK: Duration = Duration::from_millis(250);
+
 /// A network that the seed offers, and its gateways as the guests know them.
 struct Network {
     name: &'static str,
@@ -140,7 +143,7 @@ fn life(chain: &Chain, api: &Api, timeline: &mut Timeline, network: &Network) ->
         has_its_network(&mut console, api, &server.id, network)
     })?;
     timeline.step("the image is on its disk", || {
-        let head = console.run("head -c 21 /dev/vda", wait::USUAL)?;
+        let head = console.run("head -n 1 /dev/vda", wait::USUAL)?;
         ensure!(
             head.starts_with("image of the demo: ok"),
             "the disk begins with {head:?}"
@@ -165,7 +168,7 @@ pub fn create_and_wait(chain: &Chain, api: &Api, name: &str) -> Result<Server> {
 /// Watches a build: progress must be seen to move while it lasts.
 fn build(api: &Api, id: &str) -> Result<()> {
     let mut seen = BTreeSet::new();
-    wait::until("ACTIVE", JOB, || match api.server(id) {
+    wait::until_every(ASK, "ACTIVE", JOB, || match api.server(id) {
         Err(error) => Look::Failed(format!("{error:#}")),
         Ok(server) => {
             seen.extend(server["progress"].as_u64());
@@ -207,7 +210,7 @@ pub fn wait_for_status(api: &Api, id: &str, status: &str) -> Result<()> {
 
 fn wait_until_gone(api: &Api, id: &str) -> Result<()> {
     let path = format!("/compute/v2.0/servers/{id}");
-    wait::until(&format!("the end of server {id}"), JOB, || {
+    wait::until_every(ASK, &format!("the end of server {id}"), JOB, || {
         match api.request("GET", &path, None) {
             Ok((404, _)) => Look::Done(()),
             Ok((200, answer)) if answer["server"]["status"] == "DELETED" => Look::Done(()),
@@ -219,12 +222,14 @@ fn wait_until_gone(api: &Api, id: &str) -> Result<()> {
 
 /// Sees that the guest has the addresses that the API shows, and reaches its gateways.
 fn has_its_network(console: &mut Console, api: &Api, id: &str, network: &Network) -> Result<()> {
-    let (v4, v6) = wait::until("both addresses in the API", JOB, || match api.server(id) {
-        Ok(server) => match (&*addresses(&server, 4), &*addresses(&server, 6)) {
-            ([v4], [v6]) => Look::Done((v4.clone(), v6.clone())),
-            _ => Look::NotYet(server["addresses"].to_string()),
-        },
-        Err(error) => Look::NotYet(format!("{error:#}")),
+    let (v4, v6) = wait::until_every(ASK, "both addresses in the API", JOB, || {
+        match api.server(id) {
+            Ok(server) => match (&*addresses(&server, 4), &*addresses(&server, 6)) {
+                ([v4], [v6]) => Look::Done((v4.clone(), v6.clone())),
+                _ => Look::NotYet(server["addresses"].to_string()),
+            },
+            Err(error) => Look::NotYet(format!("{error:#}")),
+        }
     })?;
     for (family, address) in [("-4", &v4), ("-6", &v6)] {
         wait_for_address(console, family, address)?;
