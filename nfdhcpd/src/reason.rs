@@ -3,12 +3,12 @@
 use std::fmt;
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $label:literal,)+) => {
+    ($(#[doc = $doc:literal] $name:ident = $label:literal,)+) => {
         /// Why a packet got no answer. The labels are stable: they are the metrics' label values.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(usize)]
         pub enum Reason {
-            $($(#[$doc])* $name,)+
+            $(#[doc = $doc] $name,)+
         }
 
         impl Reason {
@@ -18,6 +18,11 @@ macro_rules! reasons {
             /// The label of metrics and logs.
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$name => $label,)+ }
+            }
+
+            /// The reason as a sentence.
+            pub fn explanation(self) -> &'static str {
+                match self { $(Self::$name => $doc,)+ }.trim_start()
             }
         }
     };

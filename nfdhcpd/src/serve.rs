@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use agents::binding::{self, Binding};
 use agents::netlink::monitor::LinkMonitor;
@@ -21,15 +22,18 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::client::{Client, Port};
-use crate::config::{Config, RulesBy};
+use crate::config::{Config, RulesBy, Source};
+use crate::control::{Control, Report};
 use crate::folder::{Change, Folder};
+use crate::guest::{Guest, Now};
 use crate::host::{Affected, Host};
 use crate::packet::ip::Checksum;
 use crate::queue::{NetfilterQueue, PacketQueue};
 use crate::reason::Reason;
-use crate::respond::{self, Action, Answer, Kind, Query, Scratch, ra};
+use crate::respond::{self, Action, Kind, Query, Scratch, ra};
 use crate::rules::{Attachment, Rules};
-use crate::schedule::{Schedule, Timer};
+use crate::schedule::Schedule;
+use crate::stats::{Outcome, Stats};
 use crate::transmit::Transmitter;
 
 /// Unsolicited advertisements sent between two looks at the queues.
@@ -39,11 +43,11 @@ const BATCHES: usize = 8;
 /// The longest sleep.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Runs the daemon until SIGTERM or SIGINT.
+/// Runs the daemon until SIGTERM or SIGINT. SIGHUP reads the configuration again from `source`.
 ///
 /// # Errors
 /// What it cannot work without: the folder of bindings, a queue, the packet socket, netlink.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
     let mut signals = SigSet::empty();
     for signal in [
         Signal::SIGTERM,
@@ -57,7 +61,12 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .context("signals")?;
 
-    let mut server = Server::start(config)?;
+    let mut server = Server::start(config, source)?;
+    if let Some(address) = server.config.metrics {
+        let (stats, queues) = (Arc::clone(&server.stats), server.config.queues.clone());
+        agents::service::metrics::serve(address, move || crate::metrics::text(&stats, &queues))
+            .with_context(|| format!("metrics on {address}"))?;
+    }
     notify::ready();
     tracing::info!(
         interfaces = server.guests.len(),
@@ -79,6 +88,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 
 struct Server {
     config: Config,
+    source: Source,
+    control: Option<Control>,
     folder: Folder,
     routes: Rtnetlink,
     links: LinkMonitor,
@@ -97,16 +108,29 @@ struct Server {
     schedule: Schedule,
     scratch: Scratch,
     frame: Vec<u8>,
+    stats: Arc<Stats>,
+    /// Of the batch at hand: the packets that go on, and whose answers are sent.
+    pass: Vec<u32>,
+    sent: Vec<u32>,
+    /// The interfaces whose binding is refused.
+    refused: BTreeSet<String>,
 }
 
-/// An interface that is served.
-struct Guest {
-    client: Client,
-    timer: Timer,
+/// What the daemon waits for, in the order of its descriptors.
+#[derive(Clone, Copy)]
+enum Waiting {
+    Signals,
+    Folder,
+    Links,
+    Addresses,
+    Tables,
+    Control,
+    /// From here on, the queues.
+    Queues,
 }
 
 impl Server {
-    fn start(config: Config) -> anyhow::Result<Self> {
+    fn start(config: Config, source: Source) -> anyhow::Result<Self> {
         // Everything that tells of changes is opened before the first look, so that no change is
         // missed between the two.
         let folder = Folder::watch(&config.bindings)
@@ -129,6 +153,17 @@ impl Server {
                 (Some(rules), Some(NftablesMonitor::open()?))
             }
         };
+        let control = match Control::open(&config.control) {
+            Ok(control) => Some(control),
+            Err(error) => {
+                tracing::warn!(
+                    path = %config.control.display(),
+                    %error,
+                    "no control socket: `nfdhcpd clients` will not work"
+                );
+                None
+            }
+        };
         let mut server = Self {
             folder,
             routes: Rtnetlink::open()?,
@@ -145,7 +180,13 @@ impl Server {
             schedule: Schedule::default(),
             scratch: Scratch::default(),
             frame: Vec::with_capacity(2048),
+            stats: Arc::new(Stats::default()),
+            pass: Vec::new(),
+            sent: Vec::new(),
+            refused: BTreeSet::new(),
             config,
+            source,
+            control,
         };
         server.list_host()?;
         server.rescan()?;
@@ -160,65 +201,134 @@ impl Server {
         // Rounded up, so that the timer is due when we wake.
         let wait =
             PollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        let readable = {
-            let sources = [
-                signals.as_fd(),
-                self.folder.as_fd(),
-                self.links.as_fd(),
-                self.addresses.as_fd(),
-                self.tables
-                    .as_ref()
-                    .map_or(signals.as_fd(), |tables| tables.as_fd()),
-            ];
-            let mut fds: Vec<PollFd<'_>> = sources
-                .into_iter()
-                .chain(self.queues.iter().map(|queue| queue.as_fd()))
-                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-                .collect();
-            match poll(&mut fds, wait) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => return Err(error).context("waiting"),
-            }
-            fds.iter()
-                .map(|fd| fd.any().unwrap_or_default())
-                .collect::<Vec<bool>>()
-        };
-        let is_readable = |index: usize| readable.get(index).copied().unwrap_or_default();
-        if is_readable(0) && self.hear_signals(signals)? {
+        let readable = self.poll(signals, wait)?;
+        let is_readable = |what: Waiting| readable.get(what as usize).copied().unwrap_or_default();
+        if is_readable(Waiting::Signals) && self.hear_signals(signals)? {
             return Ok(true);
         }
         // Bindings and interfaces before packets: a guest asks as soon as it can.
-        if is_readable(2) {
+        if is_readable(Waiting::Links) {
             self.hear_links()?;
         }
-        if is_readable(3) {
+        if is_readable(Waiting::Addresses) {
             self.hear_addresses()?;
         }
-        if is_readable(1) {
+        if is_readable(Waiting::Folder) {
             self.hear_folder()?;
         }
-        if is_readable(4) {
+        if is_readable(Waiting::Tables) {
             self.hear_tables()?;
         }
+        if is_readable(Waiting::Control)
+            && let Some(control) = &self.control
+        {
+            control.answer(|| self.reports());
+        }
         self.apply_rules();
+        self.count();
         self.advertise();
-        for index in 0..self.queues.len() {
-            if is_readable(5 + index) {
+        for (index, readable) in readable.iter().skip(Waiting::Queues as usize).enumerate() {
+            if *readable {
                 self.serve_queue(index);
             }
         }
         Ok(false)
     }
 
+    /// Waits for one of the descriptors; says of each whether it can be read, in the order of
+    /// [`Waiting`], and then of the queues.
+    fn poll(&self, signals: &SignalFd, wait: PollTimeout) -> anyhow::Result<Vec<bool>> {
+        // In the place of what is not there, one that is looked at anyway.
+        let instead = signals.as_fd();
+        let fixed: [BorrowedFd<'_>; Waiting::Queues as usize] = [
+            signals.as_fd(),
+            self.folder.as_fd(),
+            self.links.as_fd(),
+            self.addresses.as_fd(),
+            self.tables
+                .as_ref()
+                .map_or(instead, |tables| tables.as_fd()),
+            self.control
+                .as_ref()
+                .map_or(instead, |control| control.as_fd()),
+        ];
+        let queues = self.queues.iter().map(|queue| queue.as_fd());
+        let mut fds: Vec<PollFd<'_>> = fixed
+            .into_iter()
+            .chain(queues)
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
+        match poll(&mut fds, wait) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error).context("waiting"),
+        }
+        Ok(fds.iter().map(|fd| fd.any().unwrap_or_default()).collect())
+    }
+
     fn hear_signals(&mut self, signals: &SignalFd) -> anyhow::Result<bool> {
         while let Some(signal) = signals.read_signal().context("signals")? {
             match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
                 Ok(Ok(Signal::SIGTERM | Signal::SIGINT)) => return Ok(true),
-                Ok(Ok(signal)) => tracing::info!(%signal, "signal"),
+                Ok(Ok(Signal::SIGHUP)) => self.reload(),
+                Ok(Ok(Signal::SIGUSR1)) => self.log_guests(),
                 _ => {}
             }
         }
         Ok(false)
+    }
+
+    /// Reads the configuration again; a bad one changes nothing.
+    fn reload(&mut self) {
+        let config = match self.source.load() {
+            Ok(config) => config,
+            Err(error) => {
+                self.stats.refused_reloads.one();
+                tracing::error!(%error, "reload refused: the configuration stays as it was");
+                return;
+            }
+        };
+        let fixed = |config: &Config| {
+            (
+                config.bindings.clone(),
+                config.queues.clone(),
+                config.queue_length,
+                config.rules,
+                config.mark,
+                config.metrics,
+                config.control.clone(),
+                config.user.clone(),
+            )
+        };
+        if fixed(&config) != fixed(&self.config) {
+            tracing::warn!(
+                "bindings, user, control, metrics and [queue] (but for the guests' rate) take \
+                 effect at the next start"
+            );
+        }
+        let old = std::mem::replace(&mut self.config, config);
+        self.config.bindings = old.bindings;
+        self.config.queues = old.queues;
+        let names: Vec<String> = self.bindings.keys().cloned().collect();
+        for name in names {
+            self.place(&name);
+        }
+        tracing::info!("configuration read again");
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        let mut reports: Vec<Report> = self.guests.values().map(Report::of).collect();
+        reports.sort_by(|one, other| one.interface.cmp(&other.interface));
+        reports
+    }
+
+    /// The table of guests, as a signal to the original writes it.
+    fn log_guests(&self) {
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        for line in crate::control::table(&self.reports(), now.as_secs()).lines() {
+            tracing::info!("{line}");
+        }
     }
 
     fn hear_links(&mut self) -> anyhow::Result<()> {
@@ -332,9 +442,12 @@ impl Server {
                     "binding"
                 );
                 self.bindings.insert(interface.to_owned(), binding);
+                self.refused.remove(interface);
             }
             Err(error) => {
+                self.refused.remove(interface);
                 if !error.is_not_found() {
+                    self.refused.insert(interface.to_owned());
                     tracing::error!(interface, %error, "binding refused; this interface is not served");
                 } else if self.bindings.contains_key(interface) {
                     tracing::info!(interface, "binding removed");
@@ -343,6 +456,14 @@ impl Server {
             }
         }
         self.place(interface);
+    }
+
+    /// Tells the counts of what there is now.
+    fn count(&self) {
+        let number = |count: usize| u64::try_from(count).unwrap_or_default();
+        self.stats.interfaces.set(number(self.guests.len()));
+        self.stats.bindings.set(number(self.bindings.len()));
+        self.stats.refused_bindings.set(number(self.refused.len()));
     }
 
     fn refresh(&mut self, affected: Vec<Affected>) {
@@ -411,10 +532,10 @@ impl Server {
         let now = Instant::now();
         let wants_timer = client.profile.ipv6.enabled && client.binding.subnet6.is_some();
         self.indices.insert(interface.to_owned(), port.index);
-        let guest = self.guests.entry(port.index).or_insert_with(|| Guest {
-            client: client.clone(),
-            timer: Timer::default(),
-        });
+        let guest = self
+            .guests
+            .entry(port.index)
+            .or_insert_with(|| Guest::new(client.clone()));
         guest.client = client;
         // A guest that is told something new is told soon.
         self.schedule.stop(port.index, &mut guest.timer);
@@ -448,8 +569,12 @@ impl Server {
                 sent.push(index);
             }
         }
-        let guests = &self.guests;
+        let (guests, stats) = (&self.guests, &self.stats);
+        stats
+            .advertisements
+            .add(u64::try_from(sent.len()).unwrap_or_default());
         self.transmitter.flush(|number, error| {
+            stats.send_failures.one();
             if let Some(guest) = sent.get(number).and_then(|index| guests.get(index)) {
                 tracing::debug!(interface = guest.client.interface, %error, "RA not sent");
             }
@@ -474,17 +599,33 @@ impl Server {
         let Some(queue) = self.queues.get_mut(index) else {
             return Ok(0);
         };
-        let count = queue.receive()?;
-        let mut pass = Vec::new();
-        let mut sent = Vec::new();
+        let count = match queue.receive() {
+            Ok(0) => return Ok(0),
+            Ok(count) => count,
+            // The kernel has dropped what did not fit; what did is still there.
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                self.stats.overruns.one();
+                return Ok(1);
+            }
+            Err(error) => return Err(error),
+        };
+        let now = Now::read();
+        self.pass.clear();
+        self.sent.clear();
         for number in 0..count {
             let Some(packet) = queue.packet(number) else {
                 continue;
             };
-            let Some(guest) = self.guests.get(&packet.port) else {
-                pass.push(packet.id);
+            let Some(guest) = self.guests.get_mut(&packet.port) else {
+                self.stats.unknown.one();
+                self.pass.push(packet.id);
                 continue;
             };
+            if !guest.packets.allows(self.config.guest_rate, now.instant) {
+                self.stats.dropped(Kind::Other, Reason::RateLimited);
+                guest.dropped(Kind::Other, Reason::RateLimited, now);
+                continue;
+            }
             let query = Query {
                 packet: packet.payload,
                 source_mac: packet.source_mac,
@@ -494,62 +635,43 @@ impl Server {
                     Checksum::Present
                 },
             };
-            let client = &guest.client;
             let (kind, action) =
-                respond::respond(query, client, &mut self.scratch, &mut self.frame);
+                respond::respond(query, &guest.client, &mut self.scratch, &mut self.frame);
             match action {
                 Action::Reply(answer) | Action::ReplyAndPass(answer) => {
-                    log_answer(client, kind, answer);
-                    self.transmitter.push(client.port.index, &self.frame);
-                    sent.push(client.port.index);
+                    self.stats.message(kind, Outcome::Answered);
+                    guest.answered(kind, answer, now);
+                    self.transmitter.push(packet.port, &self.frame);
+                    self.sent.push(packet.port);
                     if matches!(action, Action::ReplyAndPass(_)) {
-                        pass.push(packet.id);
+                        self.pass.push(packet.id);
                     }
                 }
-                Action::Drop(reason) => log_drop(client, kind, reason),
-                Action::Pass => pass.push(packet.id),
+                Action::Drop(reason) => {
+                    self.stats.dropped(kind, reason);
+                    guest.dropped(kind, reason, now);
+                }
+                Action::Pass => {
+                    self.stats.message(kind, Outcome::Passed);
+                    self.pass.push(packet.id);
+                }
             }
         }
-        let guests = &self.guests;
+        let (sent, guests, stats) = (&self.sent, &mut self.guests, &self.stats);
         self.transmitter.flush(|number, error| {
-            if let Some(guest) = sent.get(number).and_then(|index| guests.get(index)) {
-                tracing::warn!(interface = guest.client.interface, %error, "answer not sent");
+            stats.send_failures.one();
+            if let Some(guest) = sent.get(number).and_then(|index| guests.get_mut(index)) {
+                tracing::debug!(interface = guest.client.interface, %error, "answer not sent");
+                guest.dropped(Kind::Other, Reason::SendFailed, now);
             }
         });
-        if count > 0 {
-            queue.settle(&pass)?;
+        if !sent.is_empty() {
+            let packets = u64::try_from(sent.len()).unwrap_or_default();
+            stats.latency(packets, now.instant.elapsed());
         }
+        queue.settle(&self.pass)?;
         Ok(count)
     }
-}
-
-fn log_answer(client: &Client, kind: Kind, answer: Answer) {
-    let binding = &client.binding;
-    let address: &dyn std::fmt::Display = match answer {
-        Answer::Dhcp4(_) => binding.ip.as_ref().map_or(&"none", |ip| ip),
-        Answer::Dhcp6(_) if binding.ip6.is_some() => binding.ip6.as_ref().map_or(&"none", |ip| ip),
-        _ => binding.subnet6.as_ref().map_or(&"none", |subnet| subnet),
-    };
-    tracing::info!(
-        interface = client.interface,
-        instance = binding.hostname,
-        mac = %binding.mac,
-        %address,
-        "{} -> {}",
-        kind.name(),
-        answer.name(),
-    );
-}
-
-fn log_drop(client: &Client, kind: Kind, reason: Reason) {
-    tracing::info!(
-        interface = client.interface,
-        instance = client.binding.hostname,
-        mac = %client.binding.mac,
-        %reason,
-        "{} dropped",
-        kind.name(),
-    );
 }
 
 fn explain_queue(number: u16, error: &io::Error) -> anyhow::Error {

@@ -5,7 +5,7 @@ pub mod dhcp6;
 pub mod nd;
 pub mod ra;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use agents::addr::MacAddr;
 
@@ -80,6 +80,56 @@ impl Answer {
 }
 
 impl Kind {
+    /// How many kinds there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 23] = {
+        use MessageType as M4;
+        use MessageType6 as M6;
+        [
+            Self::Other,
+            Self::RouterSolicitation,
+            Self::NeighborSolicitation,
+            Self::Dhcp4(None),
+            Self::Dhcp4(Some(M4::Discover)),
+            Self::Dhcp4(Some(M4::Offer)),
+            Self::Dhcp4(Some(M4::Request)),
+            Self::Dhcp4(Some(M4::Decline)),
+            Self::Dhcp4(Some(M4::Ack)),
+            Self::Dhcp4(Some(M4::Nak)),
+            Self::Dhcp4(Some(M4::Release)),
+            Self::Dhcp4(Some(M4::Inform)),
+            Self::Dhcp6(None),
+            Self::Dhcp6(Some(M6::Solicit)),
+            Self::Dhcp6(Some(M6::Advertise)),
+            Self::Dhcp6(Some(M6::Request)),
+            Self::Dhcp6(Some(M6::Confirm)),
+            Self::Dhcp6(Some(M6::Renew)),
+            Self::Dhcp6(Some(M6::Rebind)),
+            Self::Dhcp6(Some(M6::Reply)),
+            Self::Dhcp6(Some(M6::Release)),
+            Self::Dhcp6(Some(M6::Decline)),
+            Self::Dhcp6(Some(M6::InformationRequest)),
+        ]
+    };
+
+    /// The number of the kind, from 0.
+    pub const fn number(self) -> usize {
+        match self {
+            Self::Other => 0,
+            Self::RouterSolicitation => 1,
+            Self::NeighborSolicitation => 2,
+            Self::Dhcp4(None) => 3,
+            // Their own numbers count from 1.
+            Self::Dhcp4(Some(kind)) => 3 + kind as usize,
+            Self::Dhcp6(None) => 12,
+            // 10, Reconfigure, is a server's.
+            Self::Dhcp6(Some(MessageType6::InformationRequest)) => 22,
+            Self::Dhcp6(Some(kind)) => 12 + kind as usize,
+        }
+    }
+
     /// The name, for logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
@@ -140,5 +190,17 @@ pub fn respond(
             self::dhcp6::respond(addresses, data, query.source_mac, client, out)
         }
         Packet::Other => (kind, Action::Pass),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Kind;
+
+    #[test]
+    fn kinds_are_numbered_in_their_order() {
+        for (number, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.number(), number, "{kind:?}");
+        }
     }
 }

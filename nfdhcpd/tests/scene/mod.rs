@@ -53,12 +53,31 @@ impl Scene {
 
     /// Starts nfdhcpd and does not wait.
     pub fn spawn(&mut self, configuration: &str) {
-        let text = format!("bindings = {:?}\n{configuration}", self.bindings);
+        let text = format!(
+            "bindings = {:?}\ncontrol = {:?}\n{configuration}",
+            self.bindings,
+            self.control()
+        );
         let path = self.scratch.write("nfdhcpd.toml", &text).unwrap();
         let mut command = self.host.command(env!("CARGO_BIN_EXE_nfdhcpd"));
         command.arg("--config").arg(path).arg("run");
         let log = self.scratch.join("nfdhcpd.log");
         self.daemon = Some(Daemon::spawn("nfdhcpd", &mut command, &log).unwrap());
+    }
+
+    /// The daemon's control socket.
+    pub fn control(&self) -> PathBuf {
+        self.scratch.join("run/control")
+    }
+
+    /// Runs another command of nfdhcpd with the daemon's configuration; returns what it printed.
+    pub fn nfdhcpd(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = self.host.command(env!("CARGO_BIN_EXE_nfdhcpd"));
+        command
+            .arg("--config")
+            .arg(self.scratch.join("nfdhcpd.toml"))
+            .args(arguments);
+        harness::process::check(&mut command, wait::USUAL)
     }
 
     pub fn daemon(&mut self) -> &mut Daemon {

@@ -1,6 +1,9 @@
 //! `nfdhcpd.toml`: what the file says, checked, as the daemon uses it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+mod legacy;
+
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +13,57 @@ use agents::binding::{Binding, DomainName};
 use agents::service::config::{self, ConfigError};
 use serde::Deserialize;
 
+use crate::limit::Rate;
 use crate::profile::{Boot, Dhcp, Ipv6, Mode, OnLink, Preference, Profile, Router, ServerId};
 
-/// Where the configuration is looked for.
-pub const DEFAULT_PATH: &str = "/etc/nfdhcpd/nfdhcpd.toml";
+pub use legacy::to_toml;
+
+/// Where the configuration is looked for if nothing else is said: ours first, then the original's.
+const DEFAULT_PATHS: [&str; 2] = ["/etc/nfdhcpd/nfdhcpd.toml", "/etc/nfdhcpd/nfdhcpd.conf"];
+
+/// Where the configuration comes from, to be read at the start and again at a reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source(Option<PathBuf>);
+
+impl Source {
+    /// The file that was named, or else one of the default ones, or else none: the defaults.
+    pub fn find(named: Option<PathBuf>) -> Self {
+        let default = || {
+            DEFAULT_PATHS
+                .iter()
+                .map(PathBuf::from)
+                .find(|path| path.exists())
+        };
+        Self(named.or_else(default))
+    }
+
+    /// The file, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+
+    /// Reads the file. A name that ends in `.conf` is the original's kind of file.
+    ///
+    /// # Errors
+    /// The file, the line or the key, and what is wrong.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let Some(path) = self.path() else {
+            return Config::parse(Path::new(""), "");
+        };
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "conf")
+        {
+            Config::parse(path, &to_toml(path, &text)?)
+        } else {
+            Config::parse(path, &text)
+        }
+    }
+}
 
 /// The configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +80,14 @@ pub struct Config {
     pub rules: RulesBy,
     /// The mark of packets between bridge and inet family.
     pub mark: u32,
+    /// How often one guest may ask; more is dropped.
+    pub guest_rate: Option<Rate>,
+    /// Where metrics are served.
+    pub metrics: Option<SocketAddr>,
+    /// The socket on which `nfdhcpd clients` asks.
+    pub control: PathBuf,
+    /// The user that the daemon becomes.
+    pub user: Option<String>,
     /// The settings of networks that have none of their own.
     default: Arc<Profile>,
     networks: Vec<Network>,
@@ -54,26 +112,10 @@ struct Network {
 }
 
 impl Config {
-    /// Reads the file.
-    ///
-    /// # Errors
-    /// The file, the line or the key, and what is wrong.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        Self::check(path, config::load::<File>(path)?)
-    }
-
-    /// The same, with the defaults if there is no file.
-    ///
-    /// # Errors
-    /// As for [`load`](Self::load).
-    pub fn load_or_default(path: &Path) -> Result<Self, ConfigError> {
-        Self::check(path, config::load_or_default::<File>(path)?)
-    }
-
     /// Reads the text of a file.
     ///
     /// # Errors
-    /// As for [`load`](Self::load).
+    /// The file, the line or the key, and what is wrong.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         Self::check(path, config::parse::<File>(path, text)?)
     }
@@ -125,6 +167,14 @@ impl Config {
                 profile: Arc::new(Profile { dhcp, ipv6 }),
             });
         }
+        let numbers = &file.queue.numbers;
+        if numbers.is_empty() || (file.queue.rules == RulesBy::Auto && numbers.len() > 1) {
+            return Err(checker.refuse(
+                "queue.numbers",
+                &format!("{numbers:?}"),
+                "needs one number, or with rules = \"external\" one or more",
+            ));
+        }
         if file.queue.length == 0 {
             return Err(checker.refuse("queue.length", "0", "must be at least 1"));
         }
@@ -134,10 +184,18 @@ impl Config {
         Ok(Self {
             bindings: file.bindings,
             log: file.log,
-            queues: vec![file.queue.number],
+            queues: file.queue.numbers,
             queue_length: file.queue.length,
             rules: file.queue.rules,
             mark: file.queue.mark,
+            guest_rate: Rate::new(
+                file.queue.guest_packets_per_second,
+                Duration::from_secs(1),
+                file.queue.guest_burst,
+            ),
+            metrics: file.metrics,
+            control: file.control,
+            user: Some(file.user).filter(|user| !user.is_empty()),
             default: Arc::new(default),
             networks,
         })
@@ -150,6 +208,9 @@ impl Config {
 struct File {
     bindings: PathBuf,
     log: String,
+    user: String,
+    control: PathBuf,
+    metrics: Option<SocketAddr>,
     queue: Queue,
     dhcp: DhcpKeys,
     ipv6: Ipv6Keys,
@@ -161,6 +222,9 @@ impl Default for File {
         Self {
             bindings: "/var/lib/nfdhcpd".into(),
             log: "info".to_owned(),
+            user: String::new(),
+            control: "/run/nfdhcpd/control".into(),
+            metrics: None,
             queue: Queue::default(),
             dhcp: DhcpKeys::default(),
             ipv6: Ipv6Keys::default(),
@@ -172,18 +236,22 @@ impl Default for File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Queue {
-    number: u16,
+    numbers: Vec<u16>,
     length: u32,
     rules: RulesBy,
     mark: u32,
+    guest_packets_per_second: u32,
+    guest_burst: u32,
 }
 
 impl Default for Queue {
     fn default() -> Self {
         Self {
-            number: 42,
+            numbers: vec![42],
             length: 8192,
             rules: RulesBy::Auto,
+            guest_packets_per_second: 500,
+            guest_burst: 1000,
             mark: 0x6e66_6471,
         }
     }
@@ -642,7 +710,7 @@ mod tests {
                 .to_owned()
         };
         let mut lines: Vec<&str> = Vec::new();
-        for line in include_str!("../../packaging/defaults/nfdhcpd.toml").lines() {
+        for line in include_str!("../../../packaging/defaults/nfdhcpd.toml").lines() {
             match line.strip_prefix('#') {
                 Some(example) if example.starts_with("    ") => {
                     if with_examples {
@@ -721,7 +789,8 @@ mod tests {
                 "x",
             ),
             ("[queue]\nlength = 0", "queue.length", "0"),
-            ("[queue]\nnumber = 70000", "number", "70000"),
+            ("[queue]\nnumbers = [70000]", "numbers", "70000"),
+            ("[queue]\nnumbers = [1, 2]", "queue.numbers", "[1, 2]"),
             ("typo = 1", "typo", "line 1"),
         ] {
             let error = parse(text).unwrap_err();
