@@ -28,9 +28,25 @@ pub struct Args {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Run as the daemon.
-    Run,
+    Run {
+        /// Only print the messages, as JSON lines on standard output, from now on. Needs no
+        /// broker, changes nothing, and can run beside the daemon.
+        #[arg(long)]
+        print: bool,
+    },
     /// Check the configuration, the queue, the outbox and the way to each broker.
     Check,
+    /// Send again what jobs are at now, with the ids that it was first sent with.
+    Replay {
+        /// Only print the messages, as JSON lines on standard output.
+        #[arg(long)]
+        print: bool,
+        /// The jobs' numbers.
+        #[arg(required = true, value_name = "JOB")]
+        jobs: Vec<u64>,
+    },
+    /// Show what the daemon has told, and what waits.
+    Status,
 }
 
 impl Args {

@@ -62,6 +62,9 @@ pub struct Amqp {
     pub retry_max: u16,
     /// How many messages may be under way without a confirm.
     pub window: u16,
+    /// Whether messages also carry the headers of CloudEvents' AMQP binding, binary mode; the
+    /// bodies stay as they are.
+    pub cloudevents: bool,
     /// Certificates, for `amqps://`.
     pub tls: Tls,
 }
@@ -127,6 +130,7 @@ impl Default for Amqp {
             confirm_timeout: 30,
             retry_max: 30,
             window: 1000,
+            cloudevents: false,
             tls: Tls::default(),
         }
     }

@@ -18,11 +18,16 @@ mod config_cache;
 pub mod cursor;
 pub mod id_set;
 pub mod job;
+mod lock;
 pub mod mastership;
+pub mod metrics;
+pub mod print;
 pub mod publish;
 mod readiness;
+pub mod replay;
 pub mod serve;
 pub mod source;
+pub mod status;
 pub mod watch;
 
 pub use config_cache::ConfigCache;

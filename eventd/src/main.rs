@@ -22,7 +22,11 @@ fn work(args: &Args) -> anyhow::Result<bool> {
     let config = Config::load(&args.config, args.config_is_explicit())?;
     agents::service::log::init(&config.log).map_err(anyhow::Error::msg)?;
     match &args.command {
-        Command::Run => eventd::serve::run(&config).map(|()| true),
-        Command::Check => Ok(eventd::check::check(&config)?),
+        Command::Run { print: false } => eventd::serve::run(&config)?,
+        Command::Run { print: true } => eventd::print::print(&config)?,
+        Command::Check => return Ok(eventd::check::check(&config)?),
+        Command::Replay { print, jobs } => eventd::replay::replay(&config, jobs, *print)?,
+        Command::Status => print!("{}", eventd::status::status(&config)),
     }
+    Ok(true)
 }

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use agents::ganeti::ssconf::Ssconf;
+use agents::message::EventTime;
 use agents::outbox::{Entry, Outbox};
 use agents::service::notify;
 use anyhow::Context as _;
@@ -15,7 +16,9 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::config_cache::ConfigCache;
 use crate::cursor::{Cursor, Mark};
+use crate::lock::Lock;
 use crate::mastership::Role;
+use crate::metrics::Metrics;
 use crate::publish::{Backoff, Broker, Host, Link, Next, Outage, Relay, connect};
 use crate::readiness::Readiness;
 use crate::source::{Batch, Extent, Source};
@@ -48,10 +51,16 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start")?;
+    let _lock = Lock::take(&config.cursor_file)?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut engine = Engine::new(config)?;
+        if let Some(address) = config.metrics {
+            let metrics = engine.metrics.clone();
+            agents::service::metrics::serve(address, move || metrics.render())
+                .with_context(|| format!("metrics on {address}"))?;
+        }
         let stop = async {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -87,7 +96,8 @@ struct Engine {
     marks: VecDeque<(u64, u64, Mark)>,
     seq: u64,
     /// Messages that the outbox did not take: the disk is full.
-    stuck: VecDeque<(u64, Vec<Entry>)>,
+    stuck: VecDeque<(u64, Vec<Entry>, Option<SystemTime>)>,
+    metrics: Metrics,
     cursor_dirty: bool,
     cursor_stored: Instant,
     outbox_looked: Instant,
@@ -107,7 +117,9 @@ impl Engine {
         let outbox_dir = &config.outbox_dir;
         let outbox =
             Outbox::open(outbox_dir).with_context(|| format!("outbox {}", outbox_dir.display()))?;
-        let relay = Relay::new(outbox, origin.clone(), usize::from(config.amqp.window))
+        let metrics = Metrics::default();
+        let window = usize::from(config.amqp.window);
+        let relay = Relay::new(outbox, origin.clone(), window, metrics.clone())
             .with_context(|| format!("outbox {}", outbox_dir.display()))?;
         let watch = Watch::new(&Folders {
             queue: config.queue_dir.clone(),
@@ -136,6 +148,7 @@ impl Engine {
             marks: VecDeque::new(),
             seq: 0,
             stuck: VecDeque::new(),
+            metrics,
             cursor_dirty: false,
             cursor_stored: now,
             outbox_looked: now,
@@ -179,6 +192,7 @@ impl Engine {
                 Wake::Stop => break,
                 Wake::Watch => self.read_watch(),
                 Wake::Connected(link) => {
+                    self.metrics.connects.inc();
                     self.relay.connected(*link);
                     self.relay.probe();
                     if let Some(away) = self.broker_outage.works(Instant::now()) {
@@ -265,6 +279,7 @@ impl Engine {
     fn rescan(&mut self, extent: Extent) {
         match self.source.rescan(extent) {
             Ok(count) => {
+                self.metrics.rescans.inc();
                 self.queue_missed = self.watch.missing().next().is_some();
                 tracing::info!(jobs = count, "looked through the queue");
             }
@@ -341,16 +356,21 @@ impl Engine {
             return;
         }
         for batch in self.source.next(JOBS_AT_A_TIME) {
-            let Batch { entries, job, mark } = batch;
+            let Batch {
+                entries,
+                job,
+                written,
+                mark,
+            } = batch;
             for entry in &entries {
                 tracing::debug!(job, key = %entry.key, id = %entry.id, "message");
             }
             self.seq = self.seq.saturating_add(1);
             self.marks.push_back((self.seq, job, mark));
             if self.stuck.is_empty() {
-                self.offer(self.seq, entries);
+                self.offer(self.seq, entries, written);
             } else {
-                self.stuck.push_back((self.seq, entries));
+                self.stuck.push_back((self.seq, entries, written));
             }
         }
     }
@@ -362,12 +382,14 @@ impl Engine {
         }
     }
 
-    fn offer(&mut self, seq: u64, entries: Vec<Entry>) {
-        let kept = entries.clone();
-        let result = self.relay.offer(seq, entries);
-        if result.is_err() {
-            self.stuck.push_back((seq, kept));
-        }
+    fn offer(&mut self, seq: u64, entries: Vec<Entry>, written: Option<SystemTime>) {
+        let result = match self.relay.offer(seq, entries, written) {
+            Ok(()) => Ok(()),
+            Err((error, entries)) => {
+                self.stuck.push_back((seq, entries, written));
+                Err(error)
+            }
+        };
         self.note_disk(result);
     }
 
@@ -393,6 +415,7 @@ impl Engine {
         if self.broker_outage.fails(Instant::now()).is_some() {
             tracing::warn!("lost the broker: {reason}; messages wait in the outbox");
         }
+        self.metrics.disconnects.inc();
         match self.relay.disconnected() {
             Ok(link) => {
                 drop(link);
@@ -437,14 +460,15 @@ impl Engine {
             let reason = format!("no confirm within {} s", limit.as_secs());
             self.disconnect(&reason, wanted);
         }
-        while let Some((seq, entries)) = self.stuck.pop_front() {
-            self.offer(seq, entries);
+        while let Some((seq, entries, written)) = self.stuck.pop_front() {
+            self.offer(seq, entries, written);
             if !self.stuck.is_empty() && self.disk_outage.lasts() {
                 // what just failed is at the end again: back to its place
                 self.stuck.rotate_right(1);
                 break;
             }
         }
+        self.measure();
         if now.saturating_duration_since(self.probed) > PROBE_INTERVAL {
             self.probed = now;
             self.relay.probe();
@@ -459,7 +483,31 @@ impl Engine {
         }
     }
 
+    fn measure(&mut self) {
+        if self.config.metrics.is_none() {
+            return;
+        }
+        let metrics = &self.metrics;
+        let connected = self.relay.link_mut().is_some() && !self.relay.is_blocked();
+        Metrics::set(&metrics.connected, connected);
+        Metrics::set(&metrics.master, self.role.is_master());
+        Metrics::set(&metrics.open_jobs, self.source.cursor().open.len());
+        Metrics::set(&metrics.queue_backlog, self.source.backlog());
+        Metrics::set(&metrics.unconfirmed, self.relay.unconfirmed());
+    }
+
     fn look_after_outbox(&mut self) {
+        if self.config.metrics.is_some()
+            && let Ok(usage) = self.relay.usage()
+        {
+            Metrics::set(&self.metrics.outbox_files, usage.files);
+            Metrics::set(&self.metrics.outbox_bytes, usage.bytes);
+            let now = EventTime::now().since_epoch();
+            let age = usage
+                .oldest
+                .map(|oldest| now.saturating_sub(Duration::from_micros(oldest)).as_secs());
+            Metrics::set(&self.metrics.outbox_age, age.unwrap_or(0));
+        }
         let limits = self.config.limits();
         let result = self.relay.rescan().and_then(|()| self.relay.trim(limits));
         match result {

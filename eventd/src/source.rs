@@ -35,6 +35,8 @@ pub struct Batch {
     pub entries: Vec<Entry>,
     /// The job.
     pub job: u64,
+    /// When its file was written.
+    pub written: Option<SystemTime>,
     /// What has been told of it with these.
     pub mark: Mark,
 }
@@ -103,6 +105,11 @@ impl Source {
     pub fn reset(&mut self, cursor: Cursor) {
         self.forget();
         self.cursor = cursor;
+    }
+
+    /// Gives the cluster whose queue this is a name.
+    pub fn name_cluster(&mut self, name: &str) {
+        name.clone_into(&mut self.cursor.cluster);
     }
 
     /// Notes whether this node is the master.
@@ -270,9 +277,9 @@ impl Source {
 
     fn read(&mut self, id: u64, quiet: bool) -> Option<Batch> {
         match read_job(&self.queue, id) {
-            Ok(job) => {
+            Ok((job, written)) => {
                 self.again.remove(&id);
-                self.batch(&job, quiet)
+                self.batch(&job, written, quiet)
             }
             Err(ReadFault::Gone) => {
                 self.again.remove(&id);
@@ -297,7 +304,7 @@ impl Source {
         }
     }
 
-    fn batch(&mut self, job: &Job, quiet: bool) -> Option<Batch> {
+    fn batch(&mut self, job: &Job, written: Option<SystemTime>, quiet: bool) -> Option<Batch> {
         let told = self.cursor.open.get(&job.id);
         let now = Told::all_of(job);
         let done = job.is_final();
@@ -320,6 +327,7 @@ impl Source {
         Some(Batch {
             entries,
             job: job.id,
+            written,
             mark,
         })
     }
@@ -359,7 +367,7 @@ fn read_serial(queue: &Path) -> u64 {
         .unwrap_or(0)
 }
 
-fn read_job(queue: &Path, id: u64) -> Result<Job, ReadFault> {
+fn read_job(queue: &Path, id: u64) -> Result<(Job, Option<SystemTime>), ReadFault> {
     let file = match File::open(queue_path(queue, id)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // archived in the meantime
@@ -367,12 +375,17 @@ fn read_job(queue: &Path, id: u64) -> Result<Job, ReadFault> {
         }
         other => other,
     };
+    let fault = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => ReadFault::Gone,
+        _ => ReadFault::Io(error),
+    };
+    let file = file.map_err(fault)?;
+    let written = file.metadata().and_then(|file| file.modified()).ok();
     let mut content = Vec::new();
     let limit = u64::try_from(job::FILE_LIMIT).unwrap_or(u64::MAX);
-    file.and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut content))
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => ReadFault::Gone,
-            _ => ReadFault::Io(error),
-        })?;
-    Job::parse(id, &content).map_err(ReadFault::Job)
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut content)
+        .map_err(fault)?;
+    let job = Job::parse(id, &content).map_err(ReadFault::Job)?;
+    Ok((job, written))
 }

@@ -68,6 +68,7 @@ pub fn events(job: &Job, told: Option<&Told>, context: &mut Context<'_>) -> Vec<
         };
         let class = class(op, before);
         for (object, message) in messages(&facts, context) {
+            log(job.id, op, class, &message);
             let id = EventId::of_job(
                 context.cluster,
                 job.id,
@@ -112,6 +113,23 @@ fn messages(facts: &Facts<'_>, context: &mut Context<'_>) -> Vec<(String, Messag
     }
 }
 
+/// What ended is worth a line to whoever looks at the log of a quiet day.
+fn log(job: u64, op: &Op, class: Class, message: &Message) {
+    let (object, operation) = match message {
+        Message::Op(op) => (op.instance.as_str(), op.operation.as_str()),
+        Message::Network(network) => (network.network.as_str(), network.operation.as_str()),
+        Message::Cluster(cluster) => (cluster.cluster.as_str(), cluster.operation.as_str()),
+        Message::Heartbeat(_) => ("", "heartbeat"),
+        Message::Net(_) | Message::Progress(_) => return,
+    };
+    let status = op.status.as_str();
+    if class == Class::Final {
+        tracing::info!(job, operation, object, status, "ended");
+    } else {
+        tracing::debug!(job, operation, object, status, "told");
+    }
+}
+
 fn class(op: &Op, before: Option<&str>) -> Class {
     if op.status.is_final() {
         Class::Final
@@ -121,3 +139,6 @@ fn class(op: &Op, before: Option<&str>) -> Class {
         Class::Status
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,6 +58,8 @@ pub struct Broker {
     pub heartbeat: u16,
     /// When an attempt is given up.
     pub timeout: Duration,
+    /// Whether messages carry CloudEvents headers too.
+    pub cloudevents: bool,
     /// Certificates.
     pub tls: crate::config::Tls,
     /// What the broker's operator sees: `snf-ganeti-eventd@node1.gnt.lab`.
@@ -72,6 +74,7 @@ impl Broker {
             exchange_missing: amqp.exchange_missing,
             heartbeat: amqp.heartbeat,
             timeout: Duration::from_secs(u64::from(amqp.connect_timeout)),
+            cloudevents: amqp.cloudevents,
             tls: amqp.tls.clone(),
             name: format!("snf-ganeti-eventd@{node}"),
         }
@@ -83,6 +86,7 @@ pub struct Link {
     connection: Connection,
     channel: Channel,
     exchange: ShortString,
+    cloudevents: bool,
     events: BoxStream<'static, Event>,
 }
 
@@ -131,6 +135,7 @@ async fn attempt(broker: &Broker, host: &Host) -> Result<Link, BrokerError> {
         connection,
         channel,
         exchange,
+        cloudevents: broker.cloudevents,
         events,
     })
 }
@@ -186,7 +191,7 @@ impl Link {
         let channel = self.channel.clone();
         let exchange = self.exchange.clone();
         let key = ShortString::from(entry.key.as_str());
-        let properties = properties(entry, origin, seq);
+        let properties = properties(entry, origin, seq, self.cloudevents);
         let body = entry.body_bytes().to_vec();
         let options = BasicPublishOptions {
             mandatory: true,
@@ -217,7 +222,7 @@ impl Link {
     }
 }
 
-fn properties(entry: &Entry, origin: &str, seq: u64) -> BasicProperties {
+fn properties(entry: &Entry, origin: &str, seq: u64, cloudevents: bool) -> BasicProperties {
     let mut headers = FieldTable::default();
     let text = |value: &str| AMQPValue::LongString(value.into());
     if let Some(cluster) = &entry.cluster {
@@ -227,6 +232,19 @@ fn properties(entry: &Entry, origin: &str, seq: u64) -> BasicProperties {
     headers.insert("x-origin".into(), text(origin));
     let seq = i64::try_from(seq).unwrap_or(i64::MAX);
     headers.insert("x-seq".into(), AMQPValue::LongLongInt(seq));
+    if cloudevents {
+        // the AMQP binding's prefix; the type is what the message is about
+        let cluster = entry.cluster.as_deref().unwrap_or_default();
+        let kind = entry.key.as_str().rsplit('.').next().unwrap_or_default();
+        for (name, value) in [
+            ("cloudEvents:specversion", "1.0"),
+            ("cloudEvents:id", &entry.id.to_string()),
+            ("cloudEvents:source", &format!("//{cluster}/{origin}")),
+            ("cloudEvents:type", &format!("ganeti.{kind}")),
+        ] {
+            headers.insert(name.into(), text(value));
+        }
+    }
     BasicProperties::default()
         .with_content_type("application/json".into())
         .with_delivery_mode(2)

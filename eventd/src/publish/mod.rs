@@ -9,5 +9,5 @@ mod relay;
 pub use broker::{Broker, BrokerError, Link, connect};
 pub use host::{Backoff, Host};
 pub use outage::Outage;
-pub use parked::Parked;
-pub use relay::{Next, Relay, Stats};
+pub use parked::{FOLDER as PARKED, Parked};
+pub use relay::{Next, Relay};

@@ -8,10 +8,10 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use agents::message::EventTime;
-use agents::outbox::{Entry, FileName, Kind, Limits, Outbox, Producer, ReadError, Trimmed};
+use agents::outbox::{Entry, FileName, Limits, Outbox, Producer, ReadError, Trimmed, Usage};
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use lapin::Confirmation;
@@ -19,6 +19,7 @@ use lapin::Confirmation;
 use super::Link;
 use super::broker::Confirm;
 use super::parked::Parked;
+use crate::metrics::Metrics;
 
 /// Messages in one file of the outbox.
 const SPOOL_BATCH: usize = 256;
@@ -26,19 +27,6 @@ const SPOOL_BATCH: usize = 256;
 /// Messages in memory that wait for the connection; above it they go into the outbox.
 const WAITING_LIMIT: usize = 20_000;
 const WAITING_BYTES: usize = 32 << 20;
-
-/// What the relay counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Messages that the broker confirmed.
-    pub confirmed: u64,
-    /// Messages that no queue wanted, and that are kept until one does.
-    pub parked: u64,
-    /// Messages that went into the outbox because the broker was away.
-    pub spooled: u64,
-    /// Messages that were dropped because the outbox was full.
-    pub dropped: u64,
-}
 
 /// What happens next.
 #[derive(Debug)]
@@ -81,17 +69,20 @@ pub struct Relay {
     unconfirmed: HashMap<FileName, usize>,
     safe: u64,
     published: u64,
-    stats: Stats,
+    metrics: Metrics,
 }
 
 struct Waiting {
     seq: u64,
     entry: Entry,
+    /// When the job file was written that it comes from.
+    written: Option<SystemTime>,
 }
 
 struct UnderWay {
     since: Instant,
     entry: Entry,
+    written: Option<SystemTime>,
     what: What,
 }
 
@@ -119,7 +110,12 @@ impl Relay {
     ///
     /// # Errors
     /// The outbox cannot be made or listed.
-    pub fn new(outbox: Outbox, origin: String, window: usize) -> io::Result<Self> {
+    pub fn new(
+        outbox: Outbox,
+        origin: String,
+        window: usize,
+        metrics: Metrics,
+    ) -> io::Result<Self> {
         let producer = Producer::new(outbox.folder())?;
         let parked = Parked::open(&outbox)?;
         // Later processes go on above earlier ones, whatever they sent.
@@ -144,7 +140,7 @@ impl Relay {
             unconfirmed: HashMap::new(),
             safe: 0,
             published: u64::try_from(now).unwrap_or_default(),
-            stats: Stats::default(),
+            metrics,
         };
         relay.rescan()?;
         Ok(relay)
@@ -170,11 +166,18 @@ impl Relay {
         }
     }
 
-    /// Takes over messages, the last of which has the number `seq`; numbers only grow.
+    /// Takes over messages, the last of which has the number `seq`; numbers only grow. They
+    /// come from a job file that was written then.
     ///
     /// # Errors
-    /// They had to go into the outbox and could not; then none of them was taken.
-    pub fn offer(&mut self, seq: u64, entries: Vec<Entry>) -> io::Result<()> {
+    /// They had to go into the outbox and could not; then none of them was taken, and they
+    /// come back.
+    pub fn offer(
+        &mut self,
+        seq: u64,
+        entries: Vec<Entry>,
+        written: Option<SystemTime>,
+    ) -> Result<(), (io::Error, Vec<Entry>)> {
         if entries.is_empty() {
             if self.waiting.is_empty() && !self.has_direct_under_way() {
                 self.safe = self.safe.max(seq);
@@ -186,8 +189,10 @@ impl Relay {
         }
         if self.link.is_none() && self.away {
             // What waits already goes first.
-            self.spool_waiting()?;
-            self.spool(&entries)?;
+            let spooled = self.spool_waiting().and_then(|()| self.spool(&entries));
+            if let Err(error) = spooled {
+                return Err((error, entries));
+            }
             self.safe = self.safe.max(seq);
             return Ok(());
         }
@@ -196,7 +201,11 @@ impl Relay {
             // Only with its last message is the whole batch safe.
             let seq = if index == last { seq } else { 0 };
             self.waiting_bytes = self.waiting_bytes.saturating_add(entry.body_bytes().len());
-            self.waiting.push_back(Waiting { seq, entry });
+            self.waiting.push_back(Waiting {
+                seq,
+                entry,
+                written,
+            });
         }
         Ok(())
     }
@@ -212,14 +221,17 @@ impl Relay {
         self.safe
     }
 
-    /// What was counted so far.
-    pub fn stats(&self) -> Stats {
-        self.stats
+    /// Messages in memory without a confirm.
+    pub fn unconfirmed(&self) -> usize {
+        self.awaited().saturating_add(self.waiting.len())
     }
 
-    /// Messages without a confirm.
-    pub fn under_way(&self) -> usize {
-        self.under_way.len()
+    /// How full the outbox is.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn usage(&self) -> io::Result<Usage> {
+        self.outbox.usage()
     }
 
     /// Files and messages that wait.
@@ -281,11 +293,21 @@ impl Relay {
         self.probes.clear();
         let answered = self.answered.drain(..).map(|(under_way, _)| under_way);
         let mut again = VecDeque::new();
-        for UnderWay { entry, what, .. } in answered.chain(self.under_way.drain(..)) {
+        for under_way in answered.chain(self.under_way.drain(..)) {
+            let UnderWay {
+                entry,
+                written,
+                what,
+                ..
+            } = under_way;
             if let What::Direct(seq) = what {
                 let length = entry.body_bytes().len();
                 self.waiting_bytes = self.waiting_bytes.saturating_add(length);
-                again.push_back(Waiting { seq, entry });
+                again.push_back(Waiting {
+                    seq,
+                    entry,
+                    written,
+                });
             }
         }
         again.append(&mut self.waiting);
@@ -319,11 +341,11 @@ impl Relay {
         self.settle()?;
         while self.link.is_some() && !self.blocked && self.awaited() < self.window {
             if let Some((entry, name)) = self.next_from_file() {
-                self.publish(entry, What::File(name));
+                self.publish(entry, None, What::File(name));
             } else if let Some(waiting) = self.waiting.pop_front() {
                 let length = waiting.entry.body_bytes().len();
                 self.waiting_bytes = self.waiting_bytes.saturating_sub(length);
-                self.publish(waiting.entry, What::Direct(waiting.seq));
+                self.publish(waiting.entry, waiting.written, What::Direct(waiting.seq));
             } else {
                 break;
             }
@@ -341,7 +363,7 @@ impl Relay {
                 && let Some(entry) = self.parked.first_of(&name)
             {
                 self.probes.insert(name.clone());
-                self.publish(entry, What::Probe(name));
+                self.publish(entry, None, What::Probe(name));
             }
         }
     }
@@ -407,12 +429,12 @@ impl Relay {
         trimmed.progress = trimmed.progress.saturating_add(parked.progress);
         trimmed.status = trimmed.status.saturating_add(parked.status);
         trimmed.above = trimmed.above.saturating_add(parked.above);
-        let dropped = u64::try_from(trimmed.messages()).unwrap_or(u64::MAX);
-        self.stats.dropped = self.stats.dropped.saturating_add(dropped);
+        let dropped = u64::try_from(trimmed.messages()).unwrap_or_default();
+        self.metrics.dropped.inc_by(dropped);
         Ok(trimmed)
     }
 
-    fn publish(&mut self, entry: Entry, what: What) {
+    fn publish(&mut self, entry: Entry, written: Option<SystemTime>, what: What) {
         let Some(link) = &self.link else { return };
         let behind = self.parked.has(&entry.key) && !matches!(what, What::Probe(_));
         if behind {
@@ -438,16 +460,18 @@ impl Relay {
         self.under_way.push_back(UnderWay {
             since: Instant::now(),
             entry,
+            written,
             what,
         });
     }
 
     /// The broker has answered for the oldest message under way.
     fn answer(&mut self, answer: Answer) {
-        if answer != Answer::Behind {
-            self.stats.confirmed = self.stats.confirmed.saturating_add(1);
-        }
         if let Some(under_way) = self.under_way.pop_front() {
+            if answer == Answer::Taken {
+                self.metrics
+                    .confirm(&under_way.entry.key, under_way.written);
+            }
             self.answered.push_back((under_way, answer));
         }
     }
@@ -462,9 +486,9 @@ impl Relay {
             let entries = homeless.map(|(under_way, _)| &under_way.entry);
             let dropped = self.parked.park(entries)?;
             let parked = u64::try_from(count.saturating_sub(dropped)).unwrap_or_default();
-            self.stats.parked = self.stats.parked.saturating_add(parked);
+            self.metrics.parked.inc_by(parked);
             let dropped = u64::try_from(dropped).unwrap_or_default();
-            self.stats.dropped = self.stats.dropped.saturating_add(dropped);
+            self.metrics.dropped.inc_by(dropped);
         }
         while let Some((under_way, answer)) = self.answered.pop_front() {
             match under_way.what {
@@ -557,8 +581,8 @@ impl Relay {
                 [one] => self.producer.put(one)?,
                 several => self.producer.put_batch(several)?,
             };
-            let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-            self.stats.spooled = self.stats.spooled.saturating_add(count);
+            let count = u64::try_from(batch.len()).unwrap_or_default();
+            self.metrics.spooled.inc_by(count);
             self.files.insert(name);
         }
         Ok(())
@@ -584,13 +608,5 @@ impl Relay {
                 return;
             }
         }
-    }
-
-    /// Whether messages of our own wait in the outbox, which go before those in memory.
-    pub fn spool_depth(&self) -> usize {
-        self.files
-            .iter()
-            .filter(|name| name.kind == Kind::Batch)
-            .count()
     }
 }
