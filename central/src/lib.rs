@@ -1,1 +1,16 @@
-//! OpenStack-compatible API, dispatcher, reconciliation: drives Ganeti over RAPI
+//! The centre of a Ganeti cloud: an OpenStack-compatible API, and the dispatcher that turns the
+//! messages of the agents into state. It drives any number of Ganeti clusters over RAPI.
+//!
+//! - `api`: HTTP: identity, compute, network, image; two dialects over the same handlers
+//! - `model`: the tables
+//! - `ganeti`: what is asked of Ganeti, and how it is made certain that it is asked once
+//! - `dispatch`: messages, put in order and applied
+//! - [`admin`]: what operators do from a shell
+
+pub mod admin;
+mod api;
+pub mod config;
+mod dispatch;
+mod ganeti;
+mod model;
+pub mod serve;

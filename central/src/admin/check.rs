@@ -1,0 +1,44 @@
+//! `snf-central check`: can this configuration work?
+
+use anyhow::bail;
+use sea_orm::EntityTrait;
+
+use crate::config::Config;
+use crate::ganeti::measurement;
+use crate::model::database;
+use crate::model::entity::backend;
+use crate::serve;
+
+/// Tries the database and every cluster, and says what it found.
+///
+/// # Errors
+/// Something that is needed does not work; all of it has been said by then.
+pub async fn run(config: &Config) -> anyhow::Result<()> {
+    let database = super::open(config).await?;
+    let pending = database::pending_migrations(&database).await?;
+    if pending > 0 {
+        bail!("the schema lacks {pending} steps: run `snf-central migrate`");
+    }
+    println!("database: ok");
+    let ganeti = serve::submitter(config, database);
+    let mut failures = 0;
+    for backend in backend::Entity::find().all(&ganeti.database).await? {
+        match measurement::measure(&ganeti, &backend).await {
+            Ok(measured) => println!(
+                "backend {}: ok: Ganeti {}, {} MiB of memory free, {} instances",
+                measured.name,
+                measured.version.as_deref().unwrap_or("?"),
+                measured.memory_free,
+                measured.instances,
+            ),
+            Err(error) => {
+                failures += 1;
+                println!("backend {}: {error}", backend.name);
+            }
+        }
+    }
+    if failures > 0 {
+        bail!("{failures} backends do not answer");
+    }
+    Ok(())
+}

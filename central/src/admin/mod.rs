@@ -1,0 +1,29 @@
+//! What operators do from a shell.
+
+pub mod check;
+pub mod seed;
+
+use anyhow::Context;
+use sea_orm::DatabaseConnection;
+
+use crate::config::Config;
+use crate::model::database;
+
+/// Opens the database that the configuration names.
+pub(crate) async fn open(config: &Config) -> anyhow::Result<DatabaseConnection> {
+    database::connect(&config.database_url, config.database_connections)
+        .await
+        .context("cannot open the database")
+}
+
+/// Brings the schema of the database up to date.
+///
+/// # Errors
+/// The database cannot be opened, or a step fails.
+pub async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let database = open(config).await?;
+    let pending = database::pending_migrations(&database).await?;
+    database::migrate(&database).await?;
+    println!("{pending} steps done; the schema is up to date");
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! Who is asking: the token, its user and project, and by which mount they came.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sha2::{Digest, Sha256};
+
+use super::context::Context;
+use super::dialect::Dialect;
+use super::fault::Fault;
+use crate::model::entity::{membership, token, user};
+use crate::model::moment;
+
+/// An authenticated request's sender.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub user_id: String,
+    pub project_id: String,
+    pub admin: bool,
+    pub dialect: Dialect,
+    /// What comes before every path in a link.
+    pub base: String,
+}
+
+impl Caller {
+    /// A link to something of this mount: `url("/compute/v2.0/servers/5")`.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{}{path}", self.base, self.dialect.prefix())
+    }
+}
+
+impl FromRequestParts<Context> for Caller {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Context) -> Result<Self, Fault> {
+        let mount = Mount::of(parts, api)?;
+        let given = parts
+            .headers
+            .get("x-auth-token")
+            .and_then(|value| value.to_str().ok())
+            .map(str::trim)
+            .filter(|token| !token.is_empty())
+            .ok_or_else(|| Fault::unauthorized("no token: send it in the header X-Auth-Token"))?;
+        let identity = identify(api, given)
+            .await?
+            .ok_or_else(|| Fault::unauthorized("the token is not known, or has expired"))?;
+        let project_id = identity
+            .token
+            .project_id
+            .unwrap_or(identity.user.project_id);
+        Ok(Self {
+            admin: identity.admin,
+            user_id: identity.user.id,
+            project_id,
+            dialect: mount.dialect,
+            base: mount.base,
+        })
+    }
+}
+
+/// By which mount a request came, and how this server is reached from there.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    pub dialect: Dialect,
+    pub base: String,
+}
+
+impl Mount {
+    fn of(parts: &Parts, api: &Context) -> Result<Self, Fault> {
+        let dialect = *parts
+            .extensions
+            .get::<Dialect>()
+            .ok_or_else(|| Fault::internal("a route without a dialect"))?;
+        Ok(Self {
+            dialect,
+            base: base_url(&parts.headers, api.config().base_url.as_deref()),
+        })
+    }
+
+    /// As [`Caller::url`].
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{}{path}", self.base, self.dialect.prefix())
+    }
+}
+
+impl FromRequestParts<Context> for Mount {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Context) -> Result<Self, Fault> {
+        Self::of(parts, api)
+    }
+}
+
+fn base_url(headers: &HeaderMap, configured: Option<&str>) -> String {
+    if let Some(url) = configured {
+        return url.to_owned();
+    }
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .filter(|host| {
+            host.len() <= 255
+                && host
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte))
+        })
+        .unwrap_or("localhost");
+    format!("http://{host}")
+}
+
+/// A token's owner.
+pub struct Identity {
+    pub token: token::Model,
+    pub user: user::Model,
+    pub admin: bool,
+}
+
+/// The owner of a token, if it is known and still good.
+///
+/// # Errors
+/// The database fails.
+pub async fn identify(api: &Context, given: &str) -> Result<Option<Identity>, Fault> {
+    let found = token::Entity::find_by_id(digest(given))
+        .filter(token::Column::ExpiresAt.gt(moment::now()))
+        .one(api.database())
+        .await?;
+    let Some(token) = found else { return Ok(None) };
+    let user = user::Entity::find_by_id(token.user_id.as_str())
+        .filter(user::Column::Enabled.eq(true))
+        .one(api.database())
+        .await?;
+    let Some(user) = user else { return Ok(None) };
+    let project = token
+        .project_id
+        .clone()
+        .unwrap_or_else(|| user.project_id.clone());
+    let role = membership::Entity::find_by_id((user.id.clone(), project))
+        .one(api.database())
+        .await?
+        .map(|membership| membership.role);
+    // Who was put out of a project has no business there, whatever the token says.
+    let Some(role) = role else { return Ok(None) };
+    Ok(Some(Identity {
+        admin: user.admin || role == "admin",
+        token,
+        user,
+    }))
+}
+
+/// What is kept of a token. It has 256 bits of its own, so a plain hash is enough, and looking
+/// the hash up tells nothing of the token by the time it takes.
+pub fn digest(token: &str) -> String {
+    hex(&Sha256::digest(token.as_bytes()))
+}
+
+/// Lowercase hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forged_host_does_not_get_into_links() {
+        let with = |host: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            base_url(&headers, None)
+        };
+        assert_eq!(with("cloud:8774"), "http://cloud:8774");
+        assert_eq!(with("[::1]:80"), "http://[::1]:80");
+        assert_eq!(with("x\"><script>"), "http://localhost");
+        assert_eq!(base_url(&HeaderMap::new(), Some("https://c")), "https://c");
+    }
+}

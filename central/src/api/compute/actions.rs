@@ -1,0 +1,151 @@
+//! `POST /servers/{id}/action`: one key, which is the action.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::find;
+use super::task::{self, Wish};
+use crate::api::body::{Body, Field};
+use crate::api::caller::Caller;
+use crate::api::context::Context;
+use crate::api::fault::Fault;
+use crate::dispatch::machine::{STARTED, STOPPED};
+use crate::ganeti::request;
+use crate::model::entity::server;
+
+pub async fn act(
+    State(api): State<Context>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Response, Fault> {
+    // Who may not know of the server is not told what is wrong with the body.
+    find::server(api.database(), &caller, &id).await?;
+    let object = body.object()?;
+    if object.len() != 1 {
+        return Err(Fault::bad_request(format!(
+            "body: {} actions: exactly one is wanted",
+            object.len()
+        )));
+    }
+    let Some((name, arguments)) = object.fields().next() else {
+        return Err(Fault::bad_request("body: no action"));
+    };
+    match name {
+        "start" | "os-start" => start(&api, &caller, &id).await,
+        "shutdown" | "os-stop" => stop(&api, &caller, &id).await,
+        "reboot" => reboot(&api, &caller, &id, &arguments).await,
+        "resize" => resize(&api, &caller, &id, &arguments).await,
+        "changePassword"
+        | "rebuild"
+        | "confirmResize"
+        | "revertResize"
+        | "createImage"
+        | "createBackup"
+        | "migrate"
+        | "os-migrateLive"
+        | "evacuate"
+        | "pause"
+        | "unpause"
+        | "suspend"
+        | "resume"
+        | "lock"
+        | "unlock"
+        | "shelve"
+        | "unshelve"
+        | "forceDelete"
+        | "restore"
+        | "os-getSPICEConsole"
+        | "os-getRDPConsole"
+        | "os-getConsoleOutput"
+        | "create"
+        | "delete" => Err(Fault::not_implemented(format!("{name}: not offered"))),
+        _ => Err(Fault::field("body", name, "is no action")),
+    }
+}
+
+fn accepted() -> Response {
+    StatusCode::ACCEPTED.into_response()
+}
+
+async fn start(api: &Context, caller: &Caller, id: &str) -> Result<Response, Fault> {
+    let wish = Wish {
+        task: "STARTING",
+        kind: "start",
+        allowed: &[STOPPED],
+    };
+    let request = |server: &server::Model| Ok(request::start(&api.ganeti().naming, server.id));
+    task::begin(api, caller, id, &wish, request).await?;
+    Ok(accepted())
+}
+
+async fn stop(api: &Context, caller: &Caller, id: &str) -> Result<Response, Fault> {
+    let wish = Wish {
+        task: "STOPPING",
+        kind: "stop",
+        allowed: &[STARTED],
+    };
+    let request = |server: &server::Model| Ok(request::stop(&api.ganeti().naming, server.id));
+    task::begin(api, caller, id, &wish, request).await?;
+    Ok(accepted())
+}
+
+async fn reboot(
+    api: &Context,
+    caller: &Caller,
+    id: &str,
+    arguments: &Field<'_>,
+) -> Result<Response, Fault> {
+    let hard = match arguments.is_null() {
+        true => false,
+        false => match arguments.object()?.get("type") {
+            None => false,
+            Some(field) => match field.string()?.to_ascii_uppercase().as_str() {
+                "HARD" => true,
+                "SOFT" => false,
+                _ => return Err(field.refuse("must be SOFT or HARD")),
+            },
+        },
+    };
+    let wish = Wish {
+        task: "REBOOTING",
+        kind: "reboot",
+        allowed: &[STARTED, STOPPED],
+    };
+    let request =
+        |server: &server::Model| Ok(request::reboot(&api.ganeti().naming, server.id, hard));
+    task::begin(api, caller, id, &wish, request).await?;
+    Ok(accepted())
+}
+
+/// Other processors and memory; the disk stays as it is.
+async fn resize(
+    api: &Context,
+    caller: &Caller,
+    id: &str,
+    arguments: &Field<'_>,
+) -> Result<Response, Fault> {
+    let wanted = arguments.object()?.required("flavorRef")?;
+    let new = find::flavor(api.database(), caller, &wanted.reference()?).await?;
+    let server = find::server(api.database(), caller, id).await?;
+    let old = find::flavor(api.database(), caller, &server.flavor_id.to_string()).await?;
+    if new.deleted_at.is_some() {
+        return Err(wanted.refuse("is not offered any more"));
+    }
+    if new.id == old.id {
+        return Err(wanted.refuse("is what the server has"));
+    }
+    if new.disk != old.disk || new.disk_template != old.disk_template {
+        return Err(wanted.refuse("has another disk: only processors and memory can change"));
+    }
+    let wish = Wish {
+        task: "RESIZING",
+        kind: "resize",
+        allowed: &[STOPPED],
+    };
+    let request =
+        |server: &server::Model| Ok(request::resize(&api.ganeti().naming, server.id, &new));
+    task::begin(api, caller, id, &wish, request).await?;
+    Ok(accepted())
+}

@@ -1,0 +1,65 @@
+//! The compute service.
+
+mod actions;
+mod addresses;
+pub mod create;
+mod find;
+mod flavors;
+mod images;
+mod metadata;
+mod order;
+mod placement;
+mod rows;
+mod servers;
+mod task;
+mod view;
+
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::caller::Mount;
+use super::context::Context;
+use super::roots;
+
+pub use find::{image as visible_image, visible_images};
+
+pub fn routes() -> Router<Context> {
+    Router::new()
+        .route("/", get(version))
+        .route("/servers", get(servers::list).post(create::create))
+        .route("/servers/detail", get(servers::detail))
+        .route(
+            "/servers/{id}",
+            get(servers::show)
+                .put(servers::rename)
+                .delete(servers::delete),
+        )
+        .route("/servers/{id}/action", post(actions::act))
+        .route("/servers/{id}/ips", get(addresses::all))
+        .route("/servers/{id}/ips/{network}", get(addresses::of_network))
+        .route(
+            "/servers/{id}/metadata",
+            get(metadata::all)
+                .post(metadata::merge)
+                .put(metadata::replace),
+        )
+        .route(
+            "/servers/{id}/metadata/{key}",
+            get(metadata::one)
+                .put(metadata::set)
+                .delete(metadata::remove),
+        )
+        .route("/servers/{id}/diagnostics", get(servers::diagnostics))
+        .route("/flavors", get(flavors::list))
+        .route("/flavors/detail", get(flavors::detail))
+        .route("/flavors/{id}", get(flavors::show))
+        .route("/flavors/{id}/os-extra_specs", get(flavors::extra_specs))
+        .route("/images", get(images::list))
+        .route("/images/detail", get(images::detail))
+        .route("/images/{id}", get(images::show))
+}
+
+async fn version(mount: Mount) -> Json<Value> {
+    Json(json!({"version": roots::compute_version(&mount)}))
+}

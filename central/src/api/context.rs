@@ -1,0 +1,35 @@
+//! What every handler has at hand.
+
+use std::sync::Arc;
+
+use sea_orm::DatabaseConnection;
+
+use crate::config::Config;
+use crate::ganeti::submission::Submitter;
+
+/// The API's state: shared by all requests, and nothing in it is about one of them.
+#[derive(Clone)]
+pub struct Context(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    ganeti: Arc<Submitter>,
+}
+
+impl Context {
+    pub fn new(config: Config, ganeti: Arc<Submitter>) -> Self {
+        Self(Arc::new(Inner { config, ganeti }))
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub fn database(&self) -> &DatabaseConnection {
+        &self.0.ganeti.database
+    }
+
+    pub fn ganeti(&self) -> &Arc<Submitter> {
+        &self.0.ganeti
+    }
+}

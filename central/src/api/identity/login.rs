@@ -1,0 +1,142 @@
+//! Checking what somebody logs in with.
+
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
+
+use super::passwords;
+use crate::api::caller;
+use crate::api::context::Context;
+use crate::api::fault::Fault;
+use crate::model::entity::{membership, project, token, user};
+
+/// What somebody has to show.
+pub enum Credentials<'a> {
+    Password { user: &'a str, password: &'a str },
+    Token(&'a str),
+}
+
+/// The project somebody wants to work in.
+pub enum Wanted<'a> {
+    Id(&'a str),
+    Name(&'a str),
+    /// The user's own.
+    Default,
+}
+
+/// A successful login.
+pub struct Login {
+    pub user: user::Model,
+    pub project: project::Model,
+    pub role: String,
+    /// The token that was shown, if it was one.
+    pub token: Option<token::Model>,
+}
+
+/// Checks credentials and the membership in the wanted project.
+///
+/// # Errors
+/// 401 for anything that does not fit, without saying what.
+pub async fn check(
+    api: &Context,
+    credentials: Credentials<'_>,
+    wanted: Wanted<'_>,
+) -> Result<Login, Fault> {
+    let refused = || Fault::unauthorized("the credentials are not good");
+    let (user, token) = match credentials {
+        Credentials::Token(given) => {
+            let identity = caller::identify(api, given).await?.ok_or_else(refused)?;
+            (identity.user, Some(identity.token))
+        }
+        Credentials::Password { user, password } => by_password(api, user, password)
+            .await?
+            .ok_or_else(refused)?,
+    };
+    let project = match (&wanted, &token) {
+        (Wanted::Id(id), _) => find_project(api, project::Column::Id, id).await?,
+        (Wanted::Name(name), _) => match find_project(api, project::Column::Name, name).await? {
+            Some(project) => Some(project),
+            // Cyclades clients send the id in the place of the name.
+            None => find_project(api, project::Column::Id, name).await?,
+        },
+        (Wanted::Default, token) => {
+            let id = token
+                .as_ref()
+                .and_then(|token| token.project_id.as_deref())
+                .unwrap_or(&user.project_id);
+            find_project(api, project::Column::Id, id).await?
+        }
+    }
+    .ok_or_else(refused)?;
+    let role = membership::Entity::find_by_id((user.id.clone(), project.id.clone()))
+        .one(api.database())
+        .await?
+        .ok_or_else(refused)?
+        .role;
+    Ok(Login {
+        role: if user.admin { "admin".to_owned() } else { role },
+        user,
+        project,
+        token,
+    })
+}
+
+/// The user with this password; for the Cyclades way of saying it, the user's id and a token.
+async fn by_password(
+    api: &Context,
+    name: &str,
+    password: &str,
+) -> Result<Option<(user::Model, Option<token::Model>)>, Fault> {
+    let known = user::Entity::find()
+        .filter(
+            Condition::any()
+                .add(user::Column::Name.eq(name))
+                .add(user::Column::Id.eq(name)),
+        )
+        .filter(user::Column::Enabled.eq(true))
+        .one(api.database())
+        .await?;
+    if let Some(identity) = caller::identify(api, password).await?
+        && known
+            .as_ref()
+            .is_some_and(|user| user.id == identity.user.id)
+    {
+        return Ok(Some((identity.user, Some(identity.token))));
+    }
+    let hash = known.as_ref().and_then(|user| user.password_hash.clone());
+    let password = password.to_owned();
+    // It takes tens of milliseconds by design.
+    let same = tokio::task::spawn_blocking(move || passwords::matches(&password, hash.as_deref()))
+        .await
+        .map_err(Fault::internal)?;
+    Ok(known.filter(|_| same).map(|user| (user, None)))
+}
+
+async fn find_project(
+    api: &Context,
+    column: project::Column,
+    value: &str,
+) -> Result<Option<project::Model>, Fault> {
+    Ok(project::Entity::find()
+        .filter(column.eq(value))
+        .filter(project::Column::Enabled.eq(true))
+        .one(api.database())
+        .await?)
+}
+
+/// The projects that a user works in.
+///
+/// # Errors
+/// The database fails.
+pub async fn projects_of(api: &Context, user_id: &str) -> Result<Vec<project::Model>, Fault> {
+    let ids: Vec<String> = membership::Entity::find()
+        .filter(membership::Column::UserId.eq(user_id))
+        .all(api.database())
+        .await?
+        .into_iter()
+        .map(|membership| membership.project_id)
+        .collect();
+    Ok(project::Entity::find()
+        .filter(project::Column::Id.is_in(ids))
+        .filter(project::Column::Enabled.eq(true))
+        .all(api.database())
+        .await?)
+}

@@ -1,0 +1,8 @@
+//! Who people are: passwords, tokens, the catalog of services.
+
+pub mod catalog;
+pub mod issue;
+pub mod login;
+pub mod passwords;
+pub mod v2;
+pub mod v3;

@@ -1,0 +1,197 @@
+//! Keystone v3: what the openstack CLI and the SDK log in with.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::login::{self, Credentials, Login, Wanted};
+use super::{catalog, issue};
+use crate::api::body::{Body, Object};
+use crate::api::caller::{Caller, Mount};
+use crate::api::context::Context;
+use crate::api::fault::Fault;
+use crate::api::roots;
+use crate::model::entity::project;
+use crate::model::moment;
+
+pub fn routes() -> Router<Context> {
+    Router::new()
+        .route("/", get(version))
+        .route(
+            "/auth/tokens",
+            get(validate).post(authenticate).delete(revoke),
+        )
+        .route("/auth/catalog", get(services))
+        .route("/auth/projects", get(projects))
+        .route("/projects", get(projects))
+        .route("/users/{user}/projects", get(projects))
+}
+
+async fn version(mount: Mount) -> Json<Value> {
+    let [v3, _] = roots::identity_versions(&mount);
+    Json(json!({"version": v3}))
+}
+
+async fn authenticate(
+    State(api): State<Context>,
+    mount: Mount,
+    body: Body,
+) -> Result<Response, Fault> {
+    let auth = body.member("auth")?;
+    let identity = auth.required("identity")?.object()?;
+    let methods = identity.required("methods")?.list(8)?;
+    let mut credentials = None;
+    let mut method = "";
+    for field in &methods {
+        method = field.string()?;
+        credentials = match method {
+            "password" => Some(password(&identity)?),
+            "token" => {
+                let token = identity.required("token")?.object()?;
+                Some(Credentials::Token(token.required("id")?.string()?))
+            }
+            _ => None,
+        };
+        if credentials.is_some() {
+            break;
+        }
+    }
+    let credentials = credentials
+        .ok_or_else(|| Fault::bad_request("auth.identity.methods: neither password nor token"))?;
+    let scope = match auth.get("scope") {
+        // "unscoped" is a string; what we give then is the default project.
+        Some(field) if field.value().is_object() => field.object()?.get("project"),
+        _ => None,
+    };
+    let scope = scope.map(|field| field.object()).transpose()?;
+    let id = scope.as_ref().and_then(|scope| scope.get("id"));
+    let name = scope.as_ref().and_then(|scope| scope.get("name"));
+    let wanted = match (&id, &name) {
+        (Some(id), _) => Wanted::Id(id.string()?),
+        (None, Some(name)) => Wanted::Name(name.string()?),
+        (None, None) => Wanted::Default,
+    };
+    let login = login::check(&api, credentials, wanted).await?;
+    let issued = issue::issue(&api, &login.user, &login.project.id).await?;
+    let answer = token(
+        &mount,
+        &login,
+        method,
+        issued.row.issued_at,
+        issued.row.expires_at,
+    );
+    let mut response = (StatusCode::CREATED, Json(answer)).into_response();
+    let value = HeaderValue::from_str(&issued.token).map_err(Fault::internal)?;
+    response.headers_mut().insert("x-subject-token", value);
+    Ok(response)
+}
+
+fn password<'a>(identity: &Object<'a>) -> Result<Credentials<'a>, Fault> {
+    let user = identity
+        .required("password")?
+        .object()?
+        .required("user")?
+        .object()?;
+    let name = match user.get("id") {
+        Some(id) => id,
+        None => user.required("name")?,
+    };
+    Ok(Credentials::Password {
+        user: name.string()?,
+        password: user.required("password")?.string()?,
+    })
+}
+
+fn domain() -> Value {
+    json!({"id": "default", "name": "Default"})
+}
+
+fn project_body(project: &project::Model) -> Value {
+    json!({
+        "id": project.id,
+        "name": project.name,
+        "domain": domain(),
+        "domain_id": "default",
+        "enabled": project.enabled,
+        "description": "",
+    })
+}
+
+fn token(mount: &Mount, login: &Login, method: &str, issued: i64, expires: i64) -> Value {
+    json!({"token": {
+        "methods": [method],
+        "user": {
+            "id": login.user.id,
+            "name": login.user.name,
+            "domain": domain(),
+            "password_expires_at": null,
+        },
+        "project": project_body(&login.project),
+        "roles": [{"id": login.role, "name": login.role}],
+        "is_domain": false,
+        "catalog": catalog::v3(mount),
+        "issued_at": moment::iso_micros(issued),
+        "expires_at": moment::iso_micros(expires),
+        "audit_ids": [],
+    }})
+}
+
+/// The token that a request is about, if the caller may know of it.
+async fn subject(
+    api: &Context,
+    caller: &Caller,
+    headers: &HeaderMap,
+) -> Result<(String, Login), Fault> {
+    let unknown = || Fault::not_found("token", "(not shown)");
+    let given = headers
+        .get("x-subject-token")
+        .and_then(|value| value.to_str().ok())
+        .ok_or_else(|| Fault::bad_request("X-Subject-Token: missing"))?;
+    let login = login::check(api, Credentials::Token(given), Wanted::Default)
+        .await
+        .map_err(|_| unknown())?;
+    if !caller.admin && caller.user_id != login.user.id {
+        return Err(unknown());
+    }
+    Ok((given.to_owned(), login))
+}
+
+async fn validate(
+    State(api): State<Context>,
+    mount: Mount,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Fault> {
+    let (_, login) = subject(&api, &caller, &headers).await?;
+    let (issued, expires) = login
+        .token
+        .as_ref()
+        .map_or((0, 0), |row| (row.issued_at, row.expires_at));
+    Ok(Json(token(&mount, &login, "token", issued, expires)))
+}
+
+async fn revoke(
+    State(api): State<Context>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<StatusCode, Fault> {
+    let (given, _) = subject(&api, &caller, &headers).await?;
+    issue::revoke(&api, &given).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn services(mount: Mount, _caller: Caller) -> Json<Value> {
+    Json(json!({"catalog": catalog::v3(&mount), "links": {}}))
+}
+
+async fn projects(State(api): State<Context>, caller: Caller) -> Result<Json<Value>, Fault> {
+    let projects: Vec<Value> = login::projects_of(&api, &caller.user_id)
+        .await?
+        .iter()
+        .map(project_body)
+        .collect();
+    Ok(Json(json!({"projects": projects, "links": {}})))
+}

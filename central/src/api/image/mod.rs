@@ -1,0 +1,4 @@
+//! The image service: which images there are. Their data is elsewhere.
+
+pub mod v1;
+pub mod v2;

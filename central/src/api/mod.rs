@@ -1,0 +1,104 @@
+//! The HTTP side: two mounts over the same handlers.
+
+pub mod body;
+pub mod caller;
+pub mod compute;
+pub mod context;
+pub mod dialect;
+pub mod fault;
+mod health;
+pub mod identity;
+mod image;
+mod links;
+mod network;
+mod page;
+mod paths;
+mod request_log;
+mod roots;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, Uri};
+use axum::routing::get;
+use axum::{Extension, Router, ServiceExt, middleware};
+use tower::ServiceBuilder;
+use tower::util::MapRequestLayer;
+
+use self::context::Context;
+use self::dialect::Dialect;
+use self::fault::{Fault, Kind};
+
+/// The service that answers every request.
+pub fn service(api: Context) -> axum::routing::IntoMakeService<impl axum_service::Service> {
+    let router = router(api);
+    ServiceExt::<axum::extract::Request>::into_make_service(
+        ServiceBuilder::new()
+            .layer(MapRequestLayer::new(paths::normalise))
+            .service(router),
+    )
+}
+
+/// What a layered router is, for the signature of [`service`].
+mod axum_service {
+    use axum::extract::Request;
+    use axum::response::Response;
+    use std::convert::Infallible;
+
+    pub trait Service:
+        tower::Service<Request, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+    {
+    }
+    impl<T> Service for T where
+        T: tower::Service<Request, Response = Response, Error = Infallible, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static
+    {
+    }
+}
+
+/// All routes, with what surrounds them.
+pub fn router(api: Context) -> Router {
+    let limit = api.config().body_limit;
+    Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .merge(mount(Dialect::OpenStack))
+        .nest(Dialect::Cyclades.prefix(), mount(Dialect::Cyclades))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(limit))
+        .layer(middleware::from_fn(request_log::log))
+        .with_state(api)
+}
+
+fn mount(dialect: Dialect) -> Router<Context> {
+    let mut routes = Router::new()
+        .merge(roots::routes())
+        .nest("/identity/v2.0", identity::v2::routes())
+        .nest("/identity/v3", identity::v3::routes())
+        .nest("/compute/v2.0", compute::routes())
+        .nest("/network/v2.0", network::routes())
+        .nest("/image/v2", image::v2::routes())
+        .nest("/image/v1.0", image::v1::routes())
+        .nest("/image/v1", image::v1::routes());
+    if dialect == Dialect::OpenStack {
+        routes = routes.nest("/compute/v1.1", compute::routes());
+    }
+    routes.layer(Extension(dialect))
+}
+
+async fn no_such_path(uri: Uri) -> Fault {
+    Fault::not_found("path", uri.path())
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Fault {
+    Fault::new(
+        Kind::NotAllowed,
+        format!("{method} is not for {}", fault::shortened(uri.path())),
+    )
+}

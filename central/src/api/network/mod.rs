@@ -1,0 +1,50 @@
+//! The network service.
+
+pub mod find;
+mod networks;
+mod ports;
+mod subnets;
+
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::caller::Mount;
+use super::context::Context;
+
+pub fn routes() -> Router<Context> {
+    Router::new()
+        .route("/", get(resources))
+        .route("/networks", get(networks::list).post(networks::create))
+        .route("/networks/detail", get(networks::list))
+        .route(
+            "/networks/{id}",
+            get(networks::show)
+                .put(networks::rename)
+                .delete(networks::delete),
+        )
+        .route("/subnets", get(subnets::list).post(subnets::create))
+        .route(
+            "/subnets/{id}",
+            get(subnets::show)
+                .put(subnets::rename)
+                .delete(subnets::delete),
+        )
+        .route("/ports", get(ports::list))
+        .route("/ports/{id}", get(ports::show).put(ports::rename))
+}
+
+async fn resources(mount: Mount) -> Json<Value> {
+    let resource = |name: &str, collection: &str| {
+        json!({
+            "name": name,
+            "collection": collection,
+            "links": [{"rel": "self", "href": mount.url(&format!("/network/v2.0/{collection}"))}],
+        })
+    };
+    Json(json!({"resources": [
+        resource("network", "networks"),
+        resource("subnet", "subnets"),
+        resource("port", "ports"),
+    ]}))
+}

@@ -1,0 +1,306 @@
+//! The configuration file, `/etc/snf-central/central.toml`, and what it says once checked.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agents::ganeti::names::Names;
+use agents::service::config::{self, ConfigError};
+use serde::Deserialize;
+
+/// Where the configuration is read from unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/snf-central/central.toml";
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    log: Option<String>,
+    api: ApiFile,
+    database: DatabaseFile,
+    broker: BrokerFile,
+    ganeti: GanetiFile,
+    tokens: TokensFile,
+    networks: NetworksFile,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ApiFile {
+    listen: String,
+    base_url: Option<String>,
+    body_limit: usize,
+}
+
+impl Default for ApiFile {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8774".to_owned(),
+            base_url: None,
+            body_limit: 512 << 10,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct DatabaseFile {
+    url: String,
+    connections: u32,
+}
+
+impl Default for DatabaseFile {
+    fn default() -> Self {
+        Self {
+            url: "sqlite:///var/lib/snf-central/central.db".to_owned(),
+            connections: 16,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct BrokerFile {
+    urls: Vec<String>,
+    prefetch: u16,
+}
+
+impl Default for BrokerFile {
+    fn default() -> Self {
+        Self {
+            urls: Vec::new(),
+            prefetch: 64,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct GanetiFile {
+    prefix: String,
+    timeout_seconds: u64,
+}
+
+impl Default for GanetiFile {
+    fn default() -> Self {
+        Self {
+            prefix: "snf".to_owned(),
+            timeout_seconds: 20,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TokensFile {
+    hours: u32,
+}
+
+impl Default for TokensFile {
+    fn default() -> Self {
+        Self { hours: 24 }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct NetworksFile {
+    types: Vec<String>,
+    mac_filtered_bridge: String,
+    custom_bridge: String,
+    bridges: Vec<String>,
+}
+
+impl Default for NetworksFile {
+    fn default() -> Self {
+        Self {
+            types: vec!["MAC_FILTERED".to_owned()],
+            mac_filtered_bridge: "prv0".to_owned(),
+            custom_bridge: "br0".to_owned(),
+            bridges: Vec::new(),
+        }
+    }
+}
+
+/// The checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What is logged, in the syntax of `tracing`'s `EnvFilter`.
+    pub log: String,
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// What clients see in front of every path, without a slash at its end; none: what the
+    /// request's `Host` header says, over plain HTTP.
+    pub base_url: Option<String>,
+    /// The longest request body, in bytes.
+    pub body_limit: usize,
+    /// `sqlite:///path`, `postgres://…` or `mysql://…`.
+    pub database_url: String,
+    /// The most connections to the database at once.
+    pub database_connections: u32,
+    /// The brokers, tried in turn; none: no dispatcher runs.
+    pub broker_urls: Vec<String>,
+    /// How many messages a consumer may have unacknowledged.
+    pub prefetch: u16,
+    /// How our objects are called in Ganeti.
+    pub names: Names,
+    /// How long a RAPI call may take.
+    pub rapi_timeout: Duration,
+    /// How long a token of a login is good for.
+    pub token_life: Duration,
+    /// The types of networks that users may make.
+    pub network_types: Vec<String>,
+    /// The bridge that all MAC_FILTERED networks share.
+    pub mac_filtered_bridge: String,
+    /// The bridge of CUSTOM networks.
+    pub custom_bridge: String,
+    /// The bridges of which every PHYSICAL_VLAN network gets one.
+    pub bridges: Vec<String>,
+}
+
+impl Config {
+    /// Reads and checks `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, has an unknown key, or a value that cannot be used;
+    /// the text names the file, the key and the value.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::check(path, config::load(path)?)
+    }
+
+    /// As [`Config::load`], from `text`, which was read from `path`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::check(path, config::parse(path, text)?)
+    }
+
+    fn check(path: &Path, file: File) -> Result<Self, ConfigError> {
+        let bad = |key: &str, value: &str, reason: String| ConfigError::Value {
+            path: PathBuf::from(path),
+            key: key.to_owned(),
+            value: value.to_owned(),
+            reason,
+        };
+        let listen = file.api.listen.parse().map_err(|_| {
+            bad(
+                "api.listen",
+                &file.api.listen,
+                "not ADDRESS:PORT".to_owned(),
+            )
+        })?;
+        if let Some(url) = &file.api.base_url
+            && !(url.starts_with("http://") || url.starts_with("https://"))
+        {
+            return Err(bad(
+                "api.base_url",
+                url,
+                "must begin with http:// or https://".to_owned(),
+            ));
+        }
+        let scheme = file.database.url.split(':').next().unwrap_or_default();
+        if !matches!(scheme, "sqlite" | "postgres" | "postgresql" | "mysql") {
+            // The value may hold a password: only its scheme is shown.
+            return Err(bad(
+                "database.url",
+                &format!("{scheme}:…"),
+                "must begin with sqlite:, postgres: or mysql:".to_owned(),
+            ));
+        }
+        for url in &file.broker.urls {
+            if !(url.starts_with("amqp://") || url.starts_with("amqps://")) {
+                let scheme = url.split(':').next().unwrap_or_default();
+                return Err(bad(
+                    "broker.urls",
+                    &format!("{scheme}:…"),
+                    "must begin with amqp:// or amqps://".to_owned(),
+                ));
+            }
+        }
+        let positive = |key: &str, value: u64| {
+            if value == 0 {
+                Err(bad(key, "0", "must be at least 1".to_owned()))
+            } else {
+                Ok(value)
+            }
+        };
+        positive("database.connections", file.database.connections.into())?;
+        positive("broker.prefetch", file.broker.prefetch.into())?;
+        positive("api.body_limit", file.api.body_limit as u64)?;
+        let timeout = positive("ganeti.timeout_seconds", file.ganeti.timeout_seconds)?;
+        let hours = positive("tokens.hours", file.tokens.hours.into())?;
+        let known = ["MAC_FILTERED", "IP_LESS_ROUTED", "PHYSICAL_VLAN", "CUSTOM"];
+        if let Some(other) = file
+            .networks
+            .types
+            .iter()
+            .find(|name| !known.contains(&name.as_str()))
+        {
+            let reason = format!("must be one of {}", known.join(", "));
+            return Err(bad("networks.types", other, reason));
+        }
+        let names = Names::new(&file.ganeti.prefix)
+            .map_err(|error| bad("ganeti.prefix", &file.ganeti.prefix, error.to_string()))?;
+        Ok(Self {
+            log: file.log.unwrap_or_else(|| "info".to_owned()),
+            listen,
+            base_url: file
+                .api
+                .base_url
+                .map(|url| url.trim_end_matches('/').to_owned()),
+            body_limit: file.api.body_limit,
+            database_url: file.database.url,
+            database_connections: file.database.connections,
+            broker_urls: file.broker.urls,
+            prefetch: file.broker.prefetch,
+            names,
+            rapi_timeout: Duration::from_secs(timeout),
+            token_life: Duration::from_secs(hours * 3600),
+            network_types: file.networks.types,
+            mac_filtered_bridge: file.networks.mac_filtered_bridge,
+            custom_bridge: file.networks.custom_bridge,
+            bridges: file.networks.bridges,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("central.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_the_defaults() {
+        let config = parse("").unwrap();
+        assert_eq!(config.listen.port(), 8774);
+        assert!(config.broker_urls.is_empty());
+        assert_eq!(config.names.prefix(), "snf");
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_its_key_and_without_its_secret() {
+        for (text, expected) in [
+            ("[api]\nlisten = 'here'", "api.listen = here"),
+            ("[api]\nbase_url = 'x'", "api.base_url"),
+            (
+                "[database]\nurl = 'oracle://u:secret@x'",
+                "database.url = oracle:…",
+            ),
+            ("[database]\nconnections = 0", "database.connections"),
+            (
+                "[broker]\nurls = ['http://u:secret@x']",
+                "broker.urls = http:…",
+            ),
+            ("[broker]\nprefetch = 0", "broker.prefetch"),
+            ("[ganeti]\nprefix = 'a-b'", "ganeti.prefix"),
+            ("[ganeti]\nprefx = 'a'", "prefx"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}

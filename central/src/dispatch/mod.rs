@@ -1,0 +1,16 @@
+//! From messages to state: what comes from the broker is parsed, put in order and applied.
+
+pub mod cluster;
+pub mod consumer;
+pub mod heartbeat;
+pub mod machine;
+pub mod net;
+pub mod network;
+pub mod nics;
+pub mod op;
+pub mod poison;
+pub mod progress;
+pub mod refusal;
+pub mod register;
+pub mod removal;
+pub mod route;

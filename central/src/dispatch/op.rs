@@ -1,0 +1,253 @@
+//! Messages about operations on instances.
+
+use std::sync::Arc;
+
+use agents::message::OpMessage;
+use sea_orm::{
+    ActiveModelTrait, ActiveValue, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel,
+    QueryFilter, QuerySelect,
+};
+use serde_json::Value;
+
+use super::machine::{self, Change, Event};
+use super::register::{JobStatus, Order};
+use super::route::{Applied, RouteError};
+use super::{nics, removal};
+use crate::ganeti::submission::Submitter;
+use crate::model::entity::{backend, diagnostic, flavor, server};
+use crate::model::{database, moment};
+
+/// The most of a job's log line or error that is kept.
+const LOG_LIMIT: usize = 2000;
+
+/// Applies a message about an operation on an instance.
+///
+/// # Errors
+/// See [`RouteError`].
+pub async fn apply(ganeti: &Arc<Submitter>, message: &OpMessage) -> Result<Applied, RouteError> {
+    let status = JobStatus::parse(&message.status).ok_or_else(|| {
+        RouteError::Poison(format!("status: {:?}: not a job's status", message.status))
+    })?;
+    let Some(id) = ganeti.naming.instance_id(&message.instance) else {
+        return Ok(Applied::NotOurs);
+    };
+    let gone = is_gone(ganeti, message, status, id).await?;
+    let transaction = database::write(&ganeti.database).await?;
+    let found = server::Entity::find_by_id(id)
+        .lock_exclusive()
+        .one(&transaction)
+        .await?;
+    let Some(server) = found else {
+        tracing::warn!(instance = %message.instance, job = message.job_id,
+            "a message about a server that we do not know");
+        return Ok(Applied::NotOurs);
+    };
+    let shape = shape(&message.job_fields);
+    let event = Event {
+        order: Order::new(message.job_id, status, message.event_time),
+        status,
+        opcode: &message.operation,
+        has_nics: message.instance_nics.is_some(),
+        has_shape: shape.is_some(),
+        gone,
+    };
+    let change = machine::decide(&server, &event);
+    if change == Change::default() {
+        return Ok(Applied::Stale);
+    }
+    carry_out(
+        ganeti,
+        &transaction,
+        server,
+        &event,
+        &change,
+        message,
+        shape,
+    )
+    .await?;
+    transaction.commit().await?;
+    tracing::info!(instance = %message.instance, job = message.job_id,
+        operation = %message.operation, status = %message.status, ?change, "applied");
+    Ok(Applied::Yes)
+}
+
+/// Whether a removal that failed did so since there was nothing to remove.
+async fn is_gone(
+    ganeti: &Arc<Submitter>,
+    message: &OpMessage,
+    status: JobStatus,
+    id: i64,
+) -> Result<bool, RouteError> {
+    let fails = matches!(status, JobStatus::Error | JobStatus::Canceled);
+    if message.operation != "OP_INSTANCE_REMOVE" || !fails {
+        return Ok(false);
+    }
+    let Some(server) = server::Entity::find_by_id(id)
+        .filter(server::Column::DeletedAt.is_null())
+        .one(&ganeti.database)
+        .await?
+    else {
+        return Ok(false);
+    };
+    let Some(backend) = backend::Entity::find_by_id(server.backend_id)
+        .one(&ganeti.database)
+        .await?
+    else {
+        return Ok(false);
+    };
+    let rapi = ganeti.clients.of(&backend)?;
+    Ok(rapi.instance(&message.instance).await?.is_none())
+}
+
+async fn carry_out(
+    ganeti: &Arc<Submitter>,
+    transaction: &DatabaseTransaction,
+    server: server::Model,
+    event: &Event<'_>,
+    change: &Change,
+    message: &OpMessage,
+    shape: Option<(i64, i64)>,
+) -> Result<(), RouteError> {
+    let now = moment::now();
+    let order = event.order;
+    let mut row = server.clone().into_active_model();
+    row.updated_at = ActiveValue::Set(now);
+    if change.job {
+        row.job_id = ActiveValue::Set(order.job);
+        row.job_rank = ActiveValue::Set(order.rank);
+        row.job_time = ActiveValue::Set(order.time);
+        row.job_opcode = ActiveValue::Set(Some(message.operation.clone()));
+        row.job_status = ActiveValue::Set(Some(message.status.clone()));
+        row.job_log = ActiveValue::Set(line(&message.logmsg));
+    }
+    if change.task_over {
+        row.task = ActiveValue::Set(None);
+        row.task_intent = ActiveValue::Set(None);
+        row.task_job = ActiveValue::Set(None);
+    }
+    if let Some(state) = change.state {
+        row.state = ActiveValue::Set(state.to_owned());
+        row.state_job = ActiveValue::Set(order.job);
+        row.state_rank = ActiveValue::Set(order.rank);
+        row.state_time = ActiveValue::Set(order.time);
+    }
+    if change.nics {
+        row.nics_job = ActiveValue::Set(order.job);
+        row.nics_rank = ActiveValue::Set(order.rank);
+        row.nics_time = ActiveValue::Set(order.time);
+        if let Some(list) = &message.instance_nics {
+            nics::make_so(&ganeti.naming, transaction, &server, list).await?;
+        }
+    }
+    if change.shape
+        && let Some((vcpus, ram)) = shape
+    {
+        row.shape_job = ActiveValue::Set(order.job);
+        row.shape_rank = ActiveValue::Set(order.rank);
+        row.shape_time = ActiveValue::Set(order.time);
+        match flavor_like(transaction, server.flavor_id, vcpus, ram).await? {
+            Some(flavor) => row.flavor_id = ActiveValue::Set(flavor.id),
+            None => {
+                let text = format!("resized to {vcpus} processors and {ram} MiB: no such flavor");
+                note(transaction, server.id, "WARNING", &text, None, order.time).await?;
+            }
+        }
+    }
+    if change.failed {
+        nics::fail(transaction, server.id).await?;
+        let text = format!("{} {}", message.operation, message.status);
+        note(
+            transaction,
+            server.id,
+            "ERROR",
+            &text,
+            line(&message.result),
+            order.time,
+        )
+        .await?;
+    }
+    if change.removed {
+        row.deleted_at = ActiveValue::Set(Some(now));
+        removal::clear(transaction, server.id, now).await?;
+    }
+    row.update(transaction).await?;
+    Ok(())
+}
+
+/// Adds a line to what users can read about a server, unless it is there already.
+pub async fn note(
+    transaction: &DatabaseTransaction,
+    server_id: i64,
+    level: &str,
+    message: &str,
+    details: Option<String>,
+    time: i64,
+) -> Result<(), RouteError> {
+    let known = diagnostic::Entity::find()
+        .filter(diagnostic::Column::ServerId.eq(server_id))
+        .filter(diagnostic::Column::SourceTime.eq(time))
+        .all(transaction)
+        .await?;
+    if known.iter().any(|row| row.message == message) {
+        return Ok(());
+    }
+    diagnostic::ActiveModel {
+        id: ActiveValue::NotSet,
+        server_id: ActiveValue::Set(server_id),
+        level: ActiveValue::Set(level.to_owned()),
+        source: ActiveValue::Set("ganeti".to_owned()),
+        message: ActiveValue::Set(message.to_owned()),
+        details: ActiveValue::Set(details),
+        created_at: ActiveValue::Set(moment::now()),
+        source_time: ActiveValue::Set(Some(time)),
+    }
+    .insert(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Processors and MiB, if a modification gave the instance both.
+fn shape(fields: &Value) -> Option<(i64, i64)> {
+    let params = fields.get("beparams")?;
+    let vcpus = params.get("vcpus")?.as_i64()?;
+    let ram = params
+        .get("maxmem")
+        .or_else(|| params.get("memory"))?
+        .as_i64()?;
+    Some((vcpus, ram))
+}
+
+/// The flavor with these processors and memory that else is like the one the server has.
+async fn flavor_like(
+    transaction: &DatabaseTransaction,
+    flavor_id: i64,
+    vcpus: i64,
+    ram: i64,
+) -> Result<Option<flavor::Model>, RouteError> {
+    let Some(old) = flavor::Entity::find_by_id(flavor_id)
+        .one(transaction)
+        .await?
+    else {
+        return Ok(None);
+    };
+    if old.vcpus == vcpus && old.ram == ram {
+        return Ok(Some(old));
+    }
+    Ok(flavor::Entity::find()
+        .filter(flavor::Column::Vcpus.eq(vcpus))
+        .filter(flavor::Column::Ram.eq(ram))
+        .filter(flavor::Column::Disk.eq(old.disk))
+        .filter(flavor::Column::DiskTemplate.eq(old.disk_template))
+        .one(transaction)
+        .await?)
+}
+
+fn line(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::Null => return None,
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let end = text.floor_char_boundary(LOG_LIMIT);
+    Some(text.get(..end).unwrap_or_default().to_owned())
+}

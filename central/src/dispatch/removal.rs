@@ -1,0 +1,80 @@
+//! Letting go of what a server or a NIC that is no more had.
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect};
+
+use crate::ganeti::intent;
+use crate::model::entity::{address, intent as intent_row, port, volume};
+
+/// Frees everything that a removed server had.
+///
+/// # Errors
+/// The database fails.
+pub async fn clear(
+    transaction: &DatabaseTransaction,
+    server_id: i64,
+    now: i64,
+) -> Result<(), DbErr> {
+    let ports: Vec<i64> = port::Entity::find()
+        .select_only()
+        .column(port::Column::Id)
+        .filter(port::Column::ServerId.eq(server_id))
+        .filter(port::Column::DeletedAt.is_null())
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    for port in ports {
+        clear_port(transaction, port, now).await?;
+    }
+    volume::Entity::update_many()
+        .col_expr(volume::Column::Status, Expr::value("DELETED"))
+        .col_expr(volume::Column::UpdatedAt, Expr::value(now))
+        .col_expr(volume::Column::DeletedAt, Expr::value(now))
+        .filter(volume::Column::ServerId.eq(server_id))
+        .filter(volume::Column::DeletedAt.is_null())
+        .exec(transaction)
+        .await?;
+    intent_row::Entity::update_many()
+        .col_expr(intent_row::Column::State, Expr::value(intent::DROPPED))
+        .col_expr(intent_row::Column::Error, Expr::value("the server is gone"))
+        .filter(intent_row::Column::ServerId.eq(server_id))
+        .filter(intent_row::Column::State.eq(intent::PENDING))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Frees the addresses of a NIC that is no more: a floating one stays its owner's.
+///
+/// # Errors
+/// The database fails.
+pub async fn clear_port(
+    transaction: &DatabaseTransaction,
+    port_id: i64,
+    now: i64,
+) -> Result<(), DbErr> {
+    address::Entity::update_many()
+        .col_expr(address::Column::PortId, Expr::value(None::<i64>))
+        .col_expr(address::Column::UpdatedAt, Expr::value(now))
+        .filter(address::Column::PortId.eq(port_id))
+        .filter(address::Column::Floating.eq(true))
+        .exec(transaction)
+        .await?;
+    address::Entity::update_many()
+        .col_expr(address::Column::Live, Expr::value(None::<bool>))
+        .col_expr(address::Column::UpdatedAt, Expr::value(now))
+        .col_expr(address::Column::DeletedAt, Expr::value(now))
+        .filter(address::Column::PortId.eq(port_id))
+        .filter(address::Column::Floating.eq(false))
+        .filter(address::Column::Live.eq(true))
+        .exec(transaction)
+        .await?;
+    port::Entity::update_many()
+        .col_expr(port::Column::State, Expr::value("DELETED"))
+        .col_expr(port::Column::UpdatedAt, Expr::value(now))
+        .col_expr(port::Column::DeletedAt, Expr::value(now))
+        .filter(port::Column::Id.eq(port_id))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}

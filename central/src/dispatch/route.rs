@@ -1,0 +1,60 @@
+//! From a message's bytes to its application.
+
+use std::sync::Arc;
+
+use agents::message::Message;
+use sea_orm::DbErr;
+
+use super::{cluster, heartbeat, net, network, op, progress};
+use crate::ganeti::rapi::RapiError;
+use crate::ganeti::submission::Submitter;
+
+/// What became of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It changed something.
+    Yes,
+    /// It is older than what is known, or a repetition.
+    Stale,
+    /// It is about an object that is not ours, or no more.
+    NotOurs,
+}
+
+/// Why a message was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteError {
+    /// It fails always: it is for the dead-letter queue, with this reason.
+    #[error("{0}")]
+    Poison(String),
+    /// The database or the cluster failed: it is to be tried again.
+    #[error("{0}")]
+    Transient(String),
+}
+
+impl From<DbErr> for RouteError {
+    fn from(error: DbErr) -> Self {
+        Self::Transient(format!("database: {error}"))
+    }
+}
+
+impl From<RapiError> for RouteError {
+    fn from(error: RapiError) -> Self {
+        Self::Transient(error.to_string())
+    }
+}
+
+/// Applies one message.
+///
+/// # Errors
+/// See [`RouteError`].
+pub async fn apply(ganeti: &Arc<Submitter>, body: &[u8]) -> Result<Applied, RouteError> {
+    let message = Message::parse(body).map_err(|error| RouteError::Poison(error.to_string()))?;
+    match message {
+        Message::Op(op) => op::apply(ganeti, &op).await,
+        Message::Network(message) => network::apply(ganeti, &message).await,
+        Message::Net(message) => net::apply(ganeti, &message).await,
+        Message::Progress(message) => progress::apply(ganeti, &message).await,
+        Message::Cluster(message) => cluster::apply(ganeti, &message).await,
+        Message::Heartbeat(message) => Ok(heartbeat::apply(&message)),
+    }
+}

@@ -1,0 +1,132 @@
+//! Intents: what a user wants of Ganeti, committed before Ganeti is asked.
+//!
+//! An intent is `pending` until its job is known, then `submitted`; `refused` when Ganeti said
+//! no, `dropped` when it was given up before anything was sent. A process that works on one has
+//! claimed it for a time; when that has passed, any process may finish the work: it first looks
+//! for a job with the intent's mark in its reason trail, so nothing is asked twice.
+
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter,
+};
+
+use super::request::Request;
+use crate::model::entity::intent;
+use crate::model::moment;
+
+pub const PENDING: &str = "pending";
+pub const SUBMITTED: &str = "submitted";
+pub const REFUSED: &str = "refused";
+pub const DROPPED: &str = "dropped";
+
+/// Writes an intent down.
+///
+/// # Errors
+/// The database fails.
+pub async fn write(
+    database: &impl ConnectionTrait,
+    backend_id: i64,
+    kind: &str,
+    server_id: Option<i64>,
+    port_id: Option<i64>,
+    request: &Request,
+) -> Result<intent::Model, DbErr> {
+    let request = serde_json::to_value(request).map_err(|error| DbErr::Json(error.to_string()))?;
+    intent::ActiveModel {
+        id: ActiveValue::NotSet,
+        backend_id: ActiveValue::Set(backend_id),
+        kind: ActiveValue::Set(kind.to_owned()),
+        server_id: ActiveValue::Set(server_id),
+        port_id: ActiveValue::Set(port_id),
+        request: ActiveValue::Set(request),
+        state: ActiveValue::Set(PENDING.to_owned()),
+        job_id: ActiveValue::Set(None),
+        attempts: ActiveValue::Set(0),
+        error: ActiveValue::Set(None),
+        claimed_until: ActiveValue::Set(0),
+        created_at: ActiveValue::Set(moment::now()),
+        submitted_at: ActiveValue::Set(None),
+    }
+    .insert(database)
+    .await
+}
+
+/// Claims a pending intent until `until`; false: it is not pending, or somebody else has it.
+///
+/// # Errors
+/// The database fails.
+pub async fn claim(database: &impl ConnectionTrait, id: i64, until: i64) -> Result<bool, DbErr> {
+    let done = intent::Entity::update_many()
+        .col_expr(intent::Column::ClaimedUntil, Expr::value(until))
+        .col_expr(
+            intent::Column::Attempts,
+            Expr::col(intent::Column::Attempts).add(1),
+        )
+        .filter(intent::Column::Id.eq(id))
+        .filter(intent::Column::State.eq(PENDING))
+        .filter(intent::Column::ClaimedUntil.lt(moment::now()))
+        .exec(database)
+        .await?;
+    Ok(done.rows_affected == 1)
+}
+
+/// Lets a claimed intent go, to be tried again at `not_before`.
+///
+/// # Errors
+/// The database fails.
+pub async fn release(
+    database: &impl ConnectionTrait,
+    id: i64,
+    not_before: i64,
+    error: &str,
+) -> Result<(), DbErr> {
+    intent::Entity::update_many()
+        .col_expr(intent::Column::ClaimedUntil, Expr::value(not_before))
+        .col_expr(intent::Column::Error, Expr::value(error))
+        .filter(intent::Column::Id.eq(id))
+        .filter(intent::Column::State.eq(PENDING))
+        .exec(database)
+        .await?;
+    Ok(())
+}
+
+/// Ends a pending intent without a job; false: it was not pending any more.
+///
+/// # Errors
+/// The database fails.
+pub async fn end(
+    database: &impl ConnectionTrait,
+    id: i64,
+    state: &str,
+    error: &str,
+) -> Result<bool, DbErr> {
+    let done = intent::Entity::update_many()
+        .col_expr(intent::Column::State, Expr::value(state))
+        .col_expr(intent::Column::Error, Expr::value(error))
+        .filter(intent::Column::Id.eq(id))
+        .filter(intent::Column::State.eq(PENDING))
+        .exec(database)
+        .await?;
+    Ok(done.rows_affected == 1)
+}
+
+/// Writes down the job that an intent became.
+///
+/// # Errors
+/// The database fails.
+pub async fn submitted(database: &impl ConnectionTrait, id: i64, job_id: i64) -> Result<(), DbErr> {
+    intent::Entity::update_many()
+        .col_expr(intent::Column::State, Expr::value(SUBMITTED))
+        .col_expr(intent::Column::JobId, Expr::value(job_id))
+        .col_expr(intent::Column::SubmittedAt, Expr::value(moment::now()))
+        .filter(intent::Column::Id.eq(id))
+        .exec(database)
+        .await?;
+    Ok(())
+}
+
+/// The mark of an intent in the reason trail of its job.
+pub fn mark(prefix: &str, intent: &intent::Model) -> String {
+    // The time makes it unique also where a database was made anew.
+    format!("snf-central:{prefix}:{}:{}", intent.id, intent.created_at)
+}

@@ -1,0 +1,91 @@
+//! `snf-central`: reads the arguments, starts logging, calls the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use central::config::{self, Config};
+use central::{admin, serve};
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The API and the dispatcher of a Ganeti cloud
+///
+/// Exit status: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.
+#[derive(Debug, Parser)]
+#[command(name = "snf-central", version)]
+struct Arguments {
+    /// The configuration file
+    #[arg(long, short, global = true, default_value = config::DEFAULT_PATH, value_name = "FILE")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the API and the dispatcher, in the foreground
+    Serve,
+    /// Bring the schema of the database up to date
+    Migrate,
+    /// Check the configuration, the database, the clusters
+    Check,
+    /// Make users, projects, backends, flavors, images and networks as a file describes them
+    ///
+    /// What is there already is brought in line with the file; nothing is removed.
+    Seed {
+        /// The description, in TOML: see `central-seed.toml`
+        file: PathBuf,
+    },
+}
+
+/// `EX_CONFIG` of sysexits.h.
+const WRONG_CONFIGURATION: u8 = 78;
+
+fn main() -> ExitCode {
+    serve::install_tls();
+    let arguments = Arguments::parse();
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("snf-central: {error}");
+            return ExitCode::from(WRONG_CONFIGURATION);
+        }
+    };
+    if let Err(error) = agents::service::log::init(&config.log) {
+        eprintln!("snf-central: {}: {error}", arguments.config.display());
+        return ExitCode::from(WRONG_CONFIGURATION);
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("snf-central: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(config, arguments.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("snf-central: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve => {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let stop = async move {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            };
+            serve::run(config, |_| {}, stop).await
+        }
+        Command::Migrate => admin::migrate(&config).await,
+        Command::Check => admin::check::run(&config).await,
+        Command::Seed { file } => admin::seed::run(&config, &file).await,
+    }
+}

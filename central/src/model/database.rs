@@ -1,0 +1,76 @@
+//! The connection to the database, and transactions on it.
+
+use std::time::Duration;
+
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbErr, SqlErr,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+use sea_orm_migration::MigratorTrait;
+
+use super::migration::Migrator;
+
+/// How long a writer waits for another one before it gives up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Connects to `url`; an SQLite file that does not exist is made.
+///
+/// # Errors
+/// The database cannot be reached or opened.
+pub async fn connect(url: &str, connections: u32) -> Result<DatabaseConnection, DbErr> {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(20))
+        .connect_timeout(Duration::from_secs(10))
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(|sqlite| {
+            sqlite
+                .create_if_missing(true)
+                .foreign_keys(true)
+                .busy_timeout(BUSY_TIMEOUT)
+                .journal_mode(SqliteJournalMode::Wal)
+                // With WAL, NORMAL loses at most the last transactions of a power cut, never
+                // the database; the reconciler finds what they had changed.
+                .synchronous(SqliteSynchronous::Normal)
+        });
+    Database::connect(options).await
+}
+
+/// Brings the schema up to date.
+///
+/// # Errors
+/// A step failed; those before it stay applied.
+pub async fn migrate(database: &DatabaseConnection) -> Result<(), DbErr> {
+    Migrator::up(database, None).await
+}
+
+/// How many steps the schema lacks.
+///
+/// # Errors
+/// The database cannot be asked.
+pub async fn pending_migrations(database: &DatabaseConnection) -> Result<usize, DbErr> {
+    Ok(Migrator::get_pending_migrations(database).await?.len())
+}
+
+/// Begins a transaction that will write.
+///
+/// SQLite takes its write lock now: a transaction that reads first and writes later could
+/// not wait for another writer, only fail.
+///
+/// # Errors
+/// The database cannot be reached, or stayed locked.
+pub async fn write(database: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    database
+        .begin_with_options(TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        })
+        .await
+}
+
+/// Whether `error` is a unique index doing its work.
+pub fn is_duplicate(error: &DbErr) -> bool {
+    matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
+}

@@ -1,0 +1,24 @@
+//! One module for each table.
+//!
+//! Times are microseconds since 1970 (UTC). A row with `deleted_at` is history: it is shown to
+//! `changes-since` and by id, and to nobody else.
+
+pub mod address;
+pub mod backend;
+pub mod backend_network;
+pub mod diagnostic;
+pub mod flavor;
+pub mod image;
+pub mod intent;
+pub mod keypair;
+pub mod membership;
+pub mod network;
+pub mod pool_value;
+pub mod port;
+pub mod project;
+pub mod server;
+pub mod server_metadata;
+pub mod subnet;
+pub mod token;
+pub mod user;
+pub mod volume;

@@ -1,0 +1,14 @@
+//! The schema, step by step.
+
+mod m0001_first;
+
+use sea_orm_migration::prelude::*;
+
+/// All the steps, in order.
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_first::First)]
+    }
+}

@@ -1,0 +1,6 @@
+//! What is kept, and where: the tables, the schema's history, the connection.
+
+pub mod database;
+pub mod entity;
+pub mod migration;
+pub mod moment;

@@ -1,0 +1,143 @@
+//! The running service: the API, the dispatcher, and what has to be done from time to time.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agents::service::notify;
+use anyhow::Context as _;
+use sea_orm::DatabaseConnection;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::api;
+use crate::api::context::Context;
+use crate::config::Config;
+use crate::dispatch::consumer;
+use crate::ganeti::clients::Clients;
+use crate::ganeti::measurement;
+use crate::ganeti::naming::Naming;
+use crate::ganeti::submission::Submitter;
+use crate::model::database;
+
+/// How often pending intents are tried.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How often the clusters are measured.
+const MEASURE: Duration = Duration::from_secs(30);
+/// How long requests may go on after the end was asked for.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Makes rustls use ring; to be called before anything else has to do with TLS. A second call
+/// does nothing.
+pub fn install_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Serves until `stop` is done; `listening` hears the address as soon as the API answers there.
+///
+/// # Errors
+/// The database cannot be opened or lacks migrations; the address cannot be bound.
+pub async fn run(
+    config: Config,
+    listening: impl FnOnce(std::net::SocketAddr),
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let database = database::connect(&config.database_url, config.database_connections)
+        .await
+        .context("cannot open the database")?;
+    database::migrate(&database)
+        .await
+        .context("cannot bring the database up to date")?;
+    let ganeti = submitter(&config, database);
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr()?;
+    let (stopping, stopped) = watch::channel(false);
+    let mut background = JoinSet::new();
+    background.spawn(periodically(SWEEP, "sweep", stopped.clone(), {
+        let ganeti = Arc::clone(&ganeti);
+        move || {
+            let ganeti = Arc::clone(&ganeti);
+            async move { ganeti.sweep().await }
+        }
+    }));
+    background.spawn(periodically(MEASURE, "measure", stopped.clone(), {
+        let ganeti = Arc::clone(&ganeti);
+        move || {
+            let ganeti = Arc::clone(&ganeti);
+            async move { measurement::measure_all(&ganeti).await }
+        }
+    }));
+    if config.broker_urls.is_empty() {
+        tracing::warn!("no broker is configured: states will not follow what Ganeti does");
+    } else {
+        background.spawn(consumer::run(
+            Arc::clone(&ganeti),
+            config.broker_urls.clone(),
+            config.prefetch,
+            stopped.clone(),
+        ));
+    }
+    let service = api::service(Context::new(config, ganeti));
+    tracing::info!(%address, "serving");
+    listening(address);
+    notify::ready();
+    let mut end = stopped.clone();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+        let _ = end.wait_for(|stop| *stop).await;
+    });
+    let server = async move { server.await };
+    tokio::pin!(server);
+    let result = tokio::select! {
+        result = &mut server => result,
+        () = stop => {
+            tracing::info!("stopping");
+            notify::stopping();
+            let _ = stopping.send(true);
+            tokio::time::timeout(GRACE, &mut server).await.unwrap_or(Ok(()))
+        }
+    };
+    let _ = stopping.send(true);
+    let drained = async { while background.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, drained).await.is_err() {
+        tracing::warn!("background work did not end in time");
+    }
+    result.context("the API stopped")
+}
+
+/// What asks Ganeti.
+pub(crate) fn submitter(config: &Config, database: DatabaseConnection) -> Arc<Submitter> {
+    Arc::new(Submitter {
+        database,
+        clients: Clients::new(config.rapi_timeout),
+        naming: Naming::new(config.names.clone()),
+    })
+}
+
+/// Does `work` at an interval until told to stop. A failure is logged and the work goes on.
+async fn periodically<F, E>(
+    interval: Duration,
+    name: &'static str,
+    mut stop: watch::Receiver<bool>,
+    work: impl Fn() -> F,
+) where
+    F: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
+    let mut timer = tokio::time::interval(interval);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        tokio::select! {
+            result = work() => if let Err(error) = result {
+                tracing::error!(work = name, %error, "failed; it will be tried again");
+            },
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! A RAPI for tests: it answers with what a real Ganeti 3.0.2 answered (`data/rapi.json`) and
+//! refuses what that one refuses: unknown parameters, networks that are there already.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+/// A call that was made.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    pub body: Value,
+    /// The job that it became.
+    pub job: Option<i64>,
+}
+
+/// What the RAPI is to do wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mood {
+    #[default]
+    Good,
+    /// The job queue is drained: nothing is taken.
+    Drained,
+    /// Takes the job, and then the connection breaks: 504, as when luxid is slow.
+    AnswersLost,
+    /// The password is wrong.
+    Unauthorized,
+}
+
+#[derive(Default)]
+struct Inner {
+    mood: Mood,
+    calls: Vec<Call>,
+    jobs: BTreeMap<i64, Value>,
+    networks: BTreeMap<String, Value>,
+    instances: BTreeSet<String>,
+    next_job: i64,
+}
+
+#[derive(Clone)]
+pub struct FakeRapi {
+    address: SocketAddr,
+    inner: Arc<Mutex<Inner>>,
+    recorded: Arc<Value>,
+}
+
+impl FakeRapi {
+    pub async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let recorded = serde_json::from_str(include_str!("../data/rapi.json")).unwrap();
+        let rapi = Self {
+            address: listener.local_addr().unwrap(),
+            inner: Arc::new(Mutex::new(Inner {
+                next_job: 7,
+                ..Inner::default()
+            })),
+            recorded: Arc::new(recorded),
+        };
+        let router = Router::new().fallback(answer).with_state(rapi.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        rapi
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn set_mood(&self, mood: Mood) {
+        self.inner.lock().unwrap().mood = mood;
+    }
+
+    /// The calls that made jobs, in order.
+    pub fn submissions(&self) -> Vec<Call> {
+        let inner = self.inner.lock().unwrap();
+        inner
+            .calls
+            .iter()
+            .filter(|call| call.job.is_some())
+            .cloned()
+            .collect()
+    }
+
+    /// The last call that made a job.
+    pub fn last(&self) -> Call {
+        self.submissions().pop().expect("a submission")
+    }
+
+    fn recorded(&self, name: &str) -> Response {
+        let answer = &self.recorded[name];
+        let status = u16::try_from(answer["status"].as_u64().unwrap()).unwrap();
+        respond(StatusCode::from_u16(status).unwrap(), &answer["body"])
+    }
+}
+
+fn respond(status: StatusCode, body: &Value) -> Response {
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        format!("{body}\n"),
+    )
+        .into_response()
+}
+
+async fn answer(State(rapi): State<FakeRapi>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let bytes: Bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    let body = if bytes.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&bytes).unwrap()
+    };
+    let path = parts.uri.path().to_owned();
+    let query = parts.uri.query().unwrap_or_default().to_owned();
+    let mut inner = rapi.inner.lock().unwrap();
+    let good = parts
+        .headers
+        .get(header::AUTHORIZATION)
+        // central:secret
+        .is_some_and(|value| value == "Basic Y2VudHJhbDpzZWNyZXQ=");
+    if inner.mood == Mood::Unauthorized || !good {
+        return rapi.recorded("unauthorized");
+    }
+    if parts.method == Method::GET {
+        return get(&rapi, &inner, &path, &query);
+    }
+    if let Some(unknown) = unknown_parameter(&parts.method, &path, &body) {
+        println!(
+            "unknown parameter {unknown} in {} {path}: {body}",
+            parts.method
+        );
+        return rapi.recorded("unknown_parameter");
+    }
+    if inner.mood == Mood::Drained {
+        return rapi.recorded("drained");
+    }
+    let job = inner.next_job;
+    inner.next_job += 1;
+    let reason = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("reason="))
+        .unwrap_or_default()
+        .replace("%3A", ":");
+    inner.jobs.insert(
+        job,
+        json!({"id": job, "status": "queued",
+               "ops": [{"reason": [["gnt:user", reason, 1]]}]}),
+    );
+    if parts.method == Method::POST && path == "/2/networks" {
+        let name = body["network_name"].as_str().unwrap().to_owned();
+        inner.networks.insert(name, json!({"group_list": []}));
+    }
+    if let Some(name) = path
+        .strip_prefix("/2/networks/")
+        .and_then(|rest| rest.strip_suffix("/connect"))
+    {
+        let group = json!([[
+            body["group_name"],
+            body["network_mode"],
+            body["network_link"],
+            ""
+        ]]);
+        inner
+            .networks
+            .entry(name.to_owned())
+            .or_insert_with(|| json!({}))["group_list"] = group;
+    }
+    if parts.method == Method::POST && path == "/2/instances" {
+        inner
+            .instances
+            .insert(body["name"].as_str().unwrap().to_owned());
+    }
+    inner.calls.push(Call {
+        method: parts.method.to_string(),
+        path,
+        query,
+        body,
+        job: Some(job),
+    });
+    if inner.mood == Mood::AnswersLost {
+        return respond(
+            StatusCode::GATEWAY_TIMEOUT,
+            &json!({"code": 504, "message": "timeout"}),
+        );
+    }
+    respond(StatusCode::OK, &json!(job))
+}
+
+fn get(rapi: &FakeRapi, inner: &Inner, path: &str, query: &str) -> Response {
+    match path {
+        "/2/info" => rapi.recorded("info"),
+        "/2/features" => rapi.recorded("features"),
+        "/2/groups" => rapi.recorded("groups"),
+        "/2/nodes" if query.contains("bulk=1") => rapi.recorded("nodes"),
+        "/2/jobs" if query.contains("bulk=1") => {
+            respond(StatusCode::OK, &inner.jobs.values().cloned().collect())
+        }
+        _ => {
+            if let Some(name) = path.strip_prefix("/2/networks/")
+                && let Some(network) = inner.networks.get(name)
+            {
+                return respond(StatusCode::OK, network);
+            }
+            if let Some(name) = path.strip_prefix("/2/instances/")
+                && inner.instances.contains(name)
+            {
+                return rapi.recorded("instance");
+            }
+            rapi.recorded("not_found")
+        }
+    }
+}
+
+/// Ganeti refuses what it does not know. These are the parameters that the recorded opcodes have.
+fn unknown_parameter(method: &Method, path: &str, body: &Value) -> Option<String> {
+    let known: &[&str] = match (method.as_str(), path.rsplit('/').next().unwrap_or_default()) {
+        ("POST", "instances") => &[
+            "__version__",
+            "mode",
+            "name",
+            "os",
+            "disk_template",
+            "disks",
+            "nics",
+            "beparams",
+            "hvparams",
+            "osparams",
+            "ip_check",
+            "name_check",
+            "wait_for_sync",
+            "opportunistic_locking",
+            "depends",
+            "tags",
+            "iallocator",
+            "pnode",
+            "start",
+        ],
+        ("POST", "networks") => &[
+            "network_name",
+            "network",
+            "gateway",
+            "network6",
+            "gateway6",
+            "mac_prefix",
+            "tags",
+            "conflicts_check",
+            "add_reserved_ips",
+            "depends",
+        ],
+        ("PUT", "connect") => &[
+            "group_name",
+            "network_mode",
+            "network_link",
+            "network_vlan",
+            "conflicts_check",
+            "depends",
+        ],
+        ("PUT", "modify") => &[
+            "nics", "disks", "beparams", "hvparams", "hotplug", "depends",
+        ],
+        ("PUT", "shutdown") => &["timeout", "depends"],
+        ("POST", "reboot") => &["shutdown_timeout", "ignore_secondaries", "depends"],
+        ("PUT", "startup") => &["depends"],
+        ("DELETE", _) => &["shutdown_timeout", "depends"],
+        _ => return Some(path.to_owned()),
+    };
+    body.as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.clone())
+        .find(|name| !known.contains(&name.as_str()))
+}
