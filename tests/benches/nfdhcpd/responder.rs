@@ -1,0 +1,132 @@
+//! What is measured: nfdhcpd, and the ceiling in its place.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use harness::process::{self, Daemon};
+use harness::wait;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::frames;
+use crate::site::Site;
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// The minimal program.
+    Ceiling,
+    /// Ours.
+    Nfdhcpd,
+}
+
+/// The queue that both read.
+const QUEUE: u16 = 42;
+
+/// A running responder.
+pub struct Responder {
+    daemon: Daemon,
+    /// From the start of the process until it said that it is ready.
+    pub ready_after: Duration,
+}
+
+impl Responder {
+    /// Starts a responder at a site, and waits until it is ready.
+    ///
+    /// The ceiling has no rules of its own: it works with those that nfdhcpd left, which must
+    /// have been started there before.
+    pub fn start(site: &Site, who: Who) -> Result<Self> {
+        let socket = site.files.join("notify");
+        let _ = fs::remove_file(&socket);
+        let notify = UnixDatagram::bind(&socket)?;
+        notify.set_read_timeout(Some(wait::USUAL))?;
+        let mut command;
+        match who {
+            Who::Ceiling => {
+                command = site.namespace.command(ceiling()?);
+                command.arg(QUEUE.to_string()).arg(site.files.join("ceiling"));
+            }
+            Who::Nfdhcpd => {
+                let config = site.files.write("nfdhcpd.toml", &configuration(site))?;
+                command = site.namespace.command(harness::program("nfdhcpd")?);
+                command.arg("--config").arg(config).arg("run");
+            }
+        }
+        command.env("NOTIFY_SOCKET", &socket);
+        let begin = Instant::now();
+        let mut daemon = Daemon::spawn("the responder", &mut command, &site.files.join("log"))?;
+        let mut message = [0; 4096];
+        loop {
+            let Ok(length) = notify.recv(&mut message) else {
+                daemon.still_runs()?;
+                bail!("the responder is not ready; its log:\n{}", daemon.log_tail());
+            };
+            let text = String::from_utf8_lossy(&message[..length]).into_owned();
+            if text.lines().any(|line| line == "READY=1") {
+                break;
+            }
+        }
+        let ready_after = begin.elapsed();
+        Ok(Self { daemon, ready_after })
+    }
+
+    /// CPU time used so far, of all its threads.
+    pub fn cpu(&self) -> Result<Duration> {
+        let mut total = Duration::ZERO;
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            // nanoseconds on a CPU, waiting for one, time slices
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            let first = text.split_whitespace().next().context("schedstat")?;
+            total += Duration::from_nanos(first.parse()?);
+        }
+        Ok(total)
+    }
+
+    /// Resident memory, MiB.
+    pub fn memory(&self) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()).context("VmRSS")?;
+        Ok(kib.parse::<f64>()? / 1024.0)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        self.daemon.pid()
+    }
+
+    /// Fails if it has ended or complained.
+    pub fn check(&mut self) -> Result<()> {
+        self.daemon.still_runs()
+    }
+
+    /// Ends it so that it cannot take its rules with it.
+    pub fn kill(self) {
+        self.daemon.kill();
+    }
+}
+
+fn configuration(site: &Site) -> String {
+    format!(
+        "bindings = {:?}\n[queue]\nnumber = {QUEUE}\n[dhcp]\nserver = \"{}\"\n",
+        site.files.join("bindings").display().to_string(),
+        frames::SERVER
+    )
+}
+
+/// Compiles the ceiling, once.
+fn ceiling() -> Result<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/nfdhcpd/ceiling.c");
+    let program = harness::target_dir().join("ceiling");
+    let built = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    if built(&program) <= built(&source) {
+        let mut cc = Command::new("cc");
+        cc.args(["-O2", "-Wall", "-Wextra", "-o"]).arg(&program).arg(&source);
+        process::check(&mut cc, wait::USUAL)?;
+    }
+    Ok(program)
+}
