@@ -26,9 +26,13 @@ impl Cpus {
     /// We are not root.
     pub fn divide() -> Result<Self> {
         let all = sched_getaffinity(SELF)?;
-        let numbers: Vec<usize> =
-            (0..CpuSet::count()).filter(|number| all.is_set(*number).unwrap_or(false)).collect();
-        let mut cpus = Self { guests: all, responder: all };
+        let numbers: Vec<usize> = (0..CpuSet::count())
+            .filter(|number| all.is_set(*number).unwrap_or(false))
+            .collect();
+        let mut cpus = Self {
+            guests: all,
+            responder: all,
+        };
         if let [others @ .., last] = &*numbers
             && !others.is_empty()
         {

@@ -219,8 +219,7 @@ fn read_icmp6(frame: &[u8]) -> Result<Option<Reply>, &'static str> {
             if size == 0 || size > options.len() {
                 return Err("length of a router advertisement's option");
             }
-            prefix |=
-                option == 3 && options[2] == 64 && options[16..32] == PREFIX6.octets();
+            prefix |= option == 3 && options[2] == 64 && options[16..32] == PREFIX6.octets();
             options = &options[size..];
         }
         return if prefix {
@@ -235,14 +234,25 @@ fn read_icmp6(frame: &[u8]) -> Result<Option<Reply>, &'static str> {
     if message[4] & 0x40 == 0 {
         return Err("neighbour advertisement is not solicited");
     }
-    let to: [u8; 16] = frame[ETHERNET + 24..ETHERNET + IPV6].try_into().expect("16 bytes");
+    let to: [u8; 16] = frame[ETHERNET + 24..ETHERNET + IPV6]
+        .try_into()
+        .expect("16 bytes");
     Ok(Some(Reply::NeighbourAdvertisement(to.into())))
 }
 
 /// The address of a guest by which it solicits.
 pub fn link_local(mac: [u8; 6]) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac.map(u16::from);
-    Ipv6Addr::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f)
+    Ipv6Addr::new(
+        0xfe80,
+        0,
+        0,
+        0,
+        (a ^ 2) << 8 | b,
+        c << 8 | 0xff,
+        0xfe00 | d,
+        e << 8 | f,
+    )
 }
 
 /// The frames that the ceiling sends: name of the file, content.
@@ -254,16 +264,28 @@ pub fn canned() -> [(&'static str, Vec<u8>); 3] {
     options.extend([26, 2, 5, 0xdc, 6, 4]);
     options.extend(SERVER.octets());
     let to = Ipv4Addr::BROADCAST;
-    let mut offer = dhcp([0; 6], CEILING_MAC, [0; 6], (SERVER, 67), (to, 68), 2, &options);
+    let mut offer = dhcp(
+        [0; 6],
+        CEILING_MAC,
+        [0; 6],
+        (SERVER, 67),
+        (to, 68),
+        2,
+        &options,
+    );
     let partial = u16::try_from(fold(offer.sum)).expect("folded");
     offer.frame[UDP_CHECKSUM..UDP_CHECKSUM + 2].copy_from_slice(&partial.to_be_bytes());
 
     let own = link_local(CEILING_MAC);
     let all: Ipv6Addr = "ff02::1".parse().expect("a literal");
-    let mut ra = vec![134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1];
+    let mut ra = vec![
+        134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1,
+    ];
     ra.extend(CEILING_MAC);
     ra.extend([5, 1, 0, 0, 0, 0, 5, 0xdc]);
-    ra.extend([3, 4, 64, 0xc0, 0, 0, 0x0e, 0x10, 0, 0, 0x0e, 0x10, 0, 0, 0, 0]);
+    ra.extend([
+        3, 4, 64, 0xc0, 0, 0, 0x0e, 0x10, 0, 0, 0x0e, 0x10, 0, 0, 0, 0,
+    ]);
     ra.extend(PREFIX6.octets());
     let mut na = vec![136, 0, 0, 0, 0xe0, 0, 0, 0];
     na.extend(ROUTER6.octets());
@@ -283,7 +305,15 @@ fn dhcp_from_guest(mac: [u8; 6], kind: u8, chosen: &[u8]) -> Xid {
     options.extend(chosen);
     options.extend([55, 9, 1, 3, 6, 12, 15, 26, 28, 51, 121]);
     let from = (Ipv4Addr::UNSPECIFIED, 68);
-    dhcp([0xff; 6], mac, mac, from, (Ipv4Addr::BROADCAST, 67), 1, &options)
+    dhcp(
+        [0xff; 6],
+        mac,
+        mac,
+        from,
+        (Ipv4Addr::BROADCAST, 67),
+        1,
+        &options,
+    )
 }
 
 /// A frame of 300 bytes of BOOTP, without transaction's number and UDP checksum.
@@ -361,7 +391,10 @@ fn word(bytes: &[u8], at: usize) -> u16 {
 /// The sum of the 16 bit words (RFC 1071), not folded.
 fn sum(bytes: &[u8]) -> u32 {
     let (words, last) = bytes.as_chunks::<2>();
-    let whole: u32 = words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum();
+    let whole: u32 = words
+        .iter()
+        .map(|word| u32::from(u16::from_be_bytes(*word)))
+        .sum();
     whole + last.first().map_or(0, |byte| u32::from(*byte) << 8)
 }
 

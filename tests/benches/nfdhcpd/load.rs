@@ -32,6 +32,15 @@ pub enum Pace {
     PerSecond(f64),
 }
 
+/// When no further exchange is started.
+#[derive(Debug, Clone, Copy)]
+pub enum Until {
+    /// After this time.
+    Elapsed(Duration),
+    /// After so many.
+    Started(u64),
+}
+
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -55,7 +64,9 @@ impl Outcome {
     pub fn percentile(&self, share: f64) -> f64 {
         let last = self.latencies.len().saturating_sub(1);
         let at = (last as f64 * share).round() as usize;
-        self.latencies.get(at).map_or(f64::NAN, |ns| f64::from(*ns) / 1000.0)
+        self.latencies
+            .get(at)
+            .map_or(f64::NAN, |ns| f64::from(*ns) / 1000.0)
     }
 }
 
@@ -100,7 +111,12 @@ impl<'a> Load<'a> {
             let event = EpollEvent::new(EpollFlags::EPOLLIN, number as u64);
             epoll.add(guest.tap.as_fd(), event)?;
         }
-        let free = Slot { number: 0, guest: 0, state: State::Closed, start: 0 };
+        let free = Slot {
+            number: 0,
+            guest: 0,
+            state: State::Closed,
+            start: 0,
+        };
         Ok(Self {
             open: vec![VecDeque::new(); guests.len()],
             guests,
@@ -111,20 +127,26 @@ impl<'a> Load<'a> {
         })
     }
 
-    /// Starts exchanges for `duration`, and waits for the answers.
+    /// Makes exchanges, and waits for the answers.
     ///
     /// # Errors
     /// An answer is wrong; the text says whose, and what is wrong with it.
-    pub fn run(&mut self, kind: Kind, pace: Pace, duration: Duration) -> Result<Outcome> {
+    pub fn run(&mut self, kind: Kind, pace: Pace, until: Until) -> Result<Outcome> {
         self.forget()?;
-        let end = nanoseconds(duration);
+        let (end, most) = match until {
+            Until::Elapsed(time) => (nanoseconds(time), u64::MAX),
+            Until::Started(count) => (u64::MAX, count),
+        };
         let mut outcome = Outcome::default();
         let (mut lost, mut progress) = (0, 0);
         let begin = Instant::now();
         loop {
             let now = nanoseconds(begin.elapsed());
-            let mut more = now < end;
+            let mut more = now < end && outcome.started < most;
             for _ in 0..BURST {
+                if outcome.started == most {
+                    break;
+                }
                 let open = outcome.started - outcome.answered - lost;
                 let start = match pace {
                     Pace::Outstanding(limit) if open < limit && now < end => now,
@@ -158,10 +180,14 @@ impl<'a> Load<'a> {
 
     /// Takes what late answers there are, and knows of no exchange afterwards.
     fn forget(&mut self) -> Result<()> {
-        self.slots.iter_mut().for_each(|slot| slot.state = State::Closed);
+        self.slots
+            .iter_mut()
+            .for_each(|slot| slot.state = State::Closed);
         self.open.iter_mut().for_each(VecDeque::clear);
         let begin = Instant::now();
-        while self.receive(&begin, &mut Vec::new())? || begin.elapsed() < Duration::from_millis(20) {}
+        while self.receive(&begin, &mut Vec::new())? || begin.elapsed() < Duration::from_millis(20)
+        {
+        }
         Ok(())
     }
 
@@ -179,8 +205,12 @@ impl<'a> Load<'a> {
         if kind != Kind::Dora {
             self.open[at].push_back(number);
         }
-        self.slots[number as usize % SLOTS] =
-            Slot { number, guest: at as u32, state: State::First, start };
+        self.slots[number as usize % SLOTS] = Slot {
+            number,
+            guest: at as u32,
+            state: State::First,
+            start,
+        };
         Ok(())
     }
 
@@ -225,7 +255,12 @@ impl<'a> Load<'a> {
             return Ok(None);
         };
         let number = match reply {
-            Reply::Dhcp { xid, yiaddr, chaddr, .. } => {
+            Reply::Dhcp {
+                xid,
+                yiaddr,
+                chaddr,
+                ..
+            } => {
                 if chaddr != guest.mac {
                     return Err("chaddr");
                 }
@@ -253,13 +288,24 @@ impl<'a> Load<'a> {
             return Err("the answer came to another guest's TAP");
         }
         match (reply, slot.state) {
-            (Reply::Dhcp { kind: frames::OFFER, .. }, State::First) => {
+            (
+                Reply::Dhcp {
+                    kind: frames::OFFER,
+                    ..
+                },
+                State::First,
+            ) => {
                 slot.state = State::Second;
                 let frame = guest.frames.request(number);
                 write(guest.tap.as_fd(), frame).map_err(|_| "the TAP does not take REQUEST")?;
                 Ok(None)
             }
-            (Reply::Dhcp { kind: frames::ACK, .. }, State::Second)
+            (
+                Reply::Dhcp {
+                    kind: frames::ACK, ..
+                },
+                State::Second,
+            )
             | (Reply::RouterAdvertisement | Reply::NeighbourAdvertisement(_), State::First) => {
                 slot.state = State::Closed;
                 Ok(Some(slot.start))

@@ -1,4 +1,5 @@
-//! The speed of nfdhcpd behind the kernel's real queue, against a ceiling and against others.
+//! The speed of nfdhcpd behind the kernel's real queue, against a ceiling and against what else
+//! answers DHCP.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,52 +7,96 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
     clippy::cast_sign_loss
 )] // a benchmark may stop, and rounds its figures
 
 mod cpus;
 mod frames;
 mod load;
+mod rates;
 mod responder;
 mod site;
+mod start;
+mod table;
 
 use std::time::Duration;
-use load::{Kind, Load, Pace};
-use responder::{Responder, Who};
 
-fn main() -> anyhow::Result<()> {
-    use agents::netlink::nftables::*;
-    let cpus = cpus::Cpus::divide()?;
-    for n in [1usize, 100, 1000] {
-        let t = std::time::Instant::now();
-        let mut site = site::Site::new(n, 0)?;
-        println!("{n} taps made in {:?}", t.elapsed());
-        site.namespace.run(|| {
-            const T: Table = Table::new(Family::Inet, "try");
-            let mut b = Batch::new();
-            b.add_table(T).add_chain(&Chain::base(T, "pre", Hook::Prerouting, -290));
-            for (fam, proto, at, val, off) in [(2u8, 17u8, 2u32, vec![0u8, 67], 9u32), (10, 58, 0, vec![133], 6), (10, 58, 0, vec![135], 6)] {
-                b.add_rule(T, "pre", &[Statement::equal(Field::Meta(MetaKey::Family), &[fam]), Statement::equal(Field::network(off, 1), &[proto]), Statement::equal(Field::transport(at, val.len() as u32), &val), Statement::Counter, Statement::TargetQueue{number: 42, total: 1, bypass: true}]);
-            }
-            Nftables::open()?.commit(&b)?;
-            Ok(())
-        })?;
-        let r = cpus.as_responder(|| Responder::start(&site, Who::Ceiling))?;
-        println!("ready {:?} rss {}", r.ready_after, r.memory()?);
-        let mut load = Load::new(&mut site.guests)?;
-        for kind in [Kind::Dora, Kind::Router, Kind::Neighbour] {
-            let c0 = r.cpu()?;
-            let o = load.run(kind, Pace::Outstanding(32), Duration::from_secs(1))?;
-            let c = r.cpu()? - c0;
-            println!("{kind:?} closed {}/{} {:.0}/s p50 {} p99 {} cpu {:.2}", o.answered, o.started, o.rate(), o.percentile(0.5), o.percentile(0.99), c.as_secs_f64() * 1e6 / o.answered as f64);
-            for share in [0.5, 0.8, 0.9, 1.0, 1.1] {
-                let rate = o.rate() * share;
-                let c0 = r.cpu()?;
-                let o = load.run(kind, Pace::PerSecond(rate), Duration::from_secs(1))?;
-                let c = r.cpu()? - c0;
-                println!("   {rate:.0}: {}/{} {:.0}/s p50 {} p99 {} cpu {:.2} el {:?}", o.answered, o.started, o.rate(), o.percentile(0.5), o.percentile(0.99), c.as_secs_f64() * 1e6 / o.answered as f64, o.elapsed);
-            }
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+use cpus::Cpus;
+
+/// Measures nfdhcpd: exchanges through TAPs and the kernel's queue, all replies checked.
+///
+/// The guests are on one CPU, what answers on the others; the two take turns in one run, over
+/// several rounds. Printed are medians, in brackets the least and the most, and the ratio of the
+/// medians.
+#[derive(Parser)]
+struct Arguments {
+    /// What to measure; all of it if nothing is said.
+    #[arg(value_enum)]
+    what: Vec<What>,
+    /// Rounds.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Numbers of TAPs for the rates.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000])]
+    taps: Vec<usize>,
+    /// Bindings at the start.
+    #[arg(long, default_value_t = 5000)]
+    bindings: usize,
+    /// Length of one trial, milliseconds.
+    #[arg(long, default_value_t = 500)]
+    trial: u64,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Exchanges a second, latency, CPU time, memory.
+    Rates,
+    /// From the start of the process to the answers of many guests.
+    Start,
+    /// From a binding's file to the first answer.
+    Binding,
+}
+
+/// What every measurement is given.
+struct Settings {
+    cpus: Cpus,
+    rounds: usize,
+    trial: Duration,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let settings = Settings {
+        cpus: Cpus::divide()?,
+        rounds: arguments.rounds,
+        trial: Duration::from_millis(arguments.trial),
+    };
+    raise_file_limit()?;
+    let wanted = |what| arguments.what.is_empty() || arguments.what.contains(&what);
+    if wanted(What::Rates) {
+        for taps in &arguments.taps {
+            rates::measure(&settings, *taps)?;
         }
     }
+    if wanted(What::Binding) {
+        start::binding(&settings)?;
+    }
+    if wanted(What::Start) {
+        start::start(&settings, arguments.bindings)?;
+    }
     Ok(())
+}
+
+/// Each TAP is a file.
+fn raise_file_limit() -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }

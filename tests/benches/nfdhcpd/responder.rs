@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use harness::process::{self, Daemon};
 use harness::wait;
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::frames;
@@ -48,7 +47,9 @@ impl Responder {
         match who {
             Who::Ceiling => {
                 command = site.namespace.command(ceiling()?);
-                command.arg(QUEUE.to_string()).arg(site.files.join("ceiling"));
+                command
+                    .arg(QUEUE.to_string())
+                    .arg(site.files.join("ceiling"));
             }
             Who::Nfdhcpd => {
                 let config = site.files.write("nfdhcpd.toml", &configuration(site))?;
@@ -63,7 +64,10 @@ impl Responder {
         loop {
             let Ok(length) = notify.recv(&mut message) else {
                 daemon.still_runs()?;
-                bail!("the responder is not ready; its log:\n{}", daemon.log_tail());
+                bail!(
+                    "the responder is not ready; its log:\n{}",
+                    daemon.log_tail()
+                );
             };
             let text = String::from_utf8_lossy(&message[..length]).into_owned();
             if text.lines().any(|line| line == "READY=1") {
@@ -71,7 +75,10 @@ impl Responder {
             }
         }
         let ready_after = begin.elapsed();
-        Ok(Self { daemon, ready_after })
+        Ok(Self {
+            daemon,
+            ready_after,
+        })
     }
 
     /// CPU time used so far, of all its threads.
@@ -90,7 +97,9 @@ impl Responder {
     pub fn memory(&self) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|rest| rest.split_whitespace().next()).context("VmRSS")?;
+        let kib = line
+            .and_then(|rest| rest.split_whitespace().next())
+            .context("VmRSS")?;
         Ok(kib.parse::<f64>()? / 1024.0)
     }
 
@@ -125,7 +134,9 @@ fn ceiling() -> Result<PathBuf> {
     let built = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
     if built(&program) <= built(&source) {
         let mut cc = Command::new("cc");
-        cc.args(["-O2", "-Wall", "-Wextra", "-o"]).arg(&program).arg(&source);
+        cc.args(["-O2", "-Wall", "-Wextra", "-o"])
+            .arg(&program)
+            .arg(&source);
         process::check(&mut cc, wait::USUAL)?;
     }
     Ok(program)

@@ -39,7 +39,8 @@ impl Guest {
         binding.gateway = Some(frames::SERVER);
         binding.subnet6 = Some(format!("{}/64", frames::PREFIX6).parse()?);
         binding.gateway6 = Some(frames::ROUTER6);
-        let eui64 = u128::from(frames::PREFIX6) | u128::from(frames::link_local(self.mac)) << 64 >> 64;
+        let eui64 =
+            u128::from(frames::PREFIX6) | u128::from(frames::link_local(self.mac)) << 64 >> 64;
         binding.eui64 = Some(Ipv6Addr::from(eui64));
         binding.mtu = Some(1500);
         Ok(binding)
@@ -65,8 +66,13 @@ impl Site {
             files: Scratch::new("bench")?,
         };
         // The kernel's own IPv6 would talk to the guests, too; they are not asked about that.
-        for (name, value) in [("addr_gen_mode", "1"), ("accept_ra", "0"), ("router_solicitations", "0")] {
-            site.namespace.sysctl(&format!("net.ipv6.conf.default.{name}"), value)?;
+        for (name, value) in [
+            ("addr_gen_mode", "1"),
+            ("accept_ra", "0"),
+            ("router_solicitations", "0"),
+        ] {
+            site.namespace
+                .sysctl(&format!("net.ipv6.conf.default.{name}"), value)?;
         }
         site.with_guests(count, unbound)
     }
@@ -88,7 +94,13 @@ impl Site {
                 let number = u32::try_from(number)? + 256;
                 let [_, b, c, d] = number.to_be_bytes();
                 let (mac, ip) = ([0xaa, 0, 0, b, c, d], Ipv4Addr::new(10, b, c, d));
-                Ok(Guest { tap, index, mac, ip, frames: GuestFrames::new(mac, ip) })
+                Ok(Guest {
+                    tap,
+                    index,
+                    mac,
+                    ip,
+                    frames: GuestFrames::new(mac, ip),
+                })
             });
             guests.collect::<Result<Vec<_>>>()
         })?;
@@ -106,7 +118,13 @@ impl Site {
         }
         let mut list = String::new();
         for guest in &self.guests {
-            writeln!(list, "{} {} {}", guest.index, MacAddr::from(guest.mac), guest.ip)?;
+            writeln!(
+                list,
+                "{} {} {}",
+                guest.index,
+                MacAddr::from(guest.mac),
+                guest.ip
+            )?;
         }
         fs::write(folder.join("guests"), list).context("guests for the ceiling")
     }
