@@ -1,6 +1,6 @@
 # Thin: each target is one script or one cargo command. As root, on Debian 12.
 
-.PHONY: demo demo-down test fmt lint install-packages
+.PHONY: demo demo-down test bench fuzz fmt lint install-packages
 
 # The whole chain for real, in namespaces of its own. KEEP=1 leaves it up.
 demo: install-packages
@@ -14,6 +14,16 @@ demo-down:
 # Every test. What a machine cannot run is listed by name with the reason at the end.
 test: install-packages
 	tests/run
+
+# Every figure of the README, measured here. One part: make bench ONLY="--bench nfdhcpd"
+bench: install-packages
+	tests/install-packages tests/benches/packages.list
+	cargo build --locked --release --workspace --bins
+	cargo bench --locked -p snf-tests $(ONLY)
+
+# Every parser, each for so many seconds: make fuzz SECONDS_EACH=600
+fuzz:
+	fuzz/run $(SECONDS_EACH)
 
 install-packages:
 	tests/install-packages
