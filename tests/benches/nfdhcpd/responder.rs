@@ -119,10 +119,15 @@ impl Responder {
     }
 }
 
+/// The defaults, but for places, the server's address, and how much one guest may ask: a few of
+/// them ask for all.
 fn configuration(site: &Site) -> String {
+    let place = |name| site.files.join(name).display().to_string();
     format!(
-        "bindings = {:?}\n[queue]\nnumber = {QUEUE}\n[dhcp]\nserver = \"{}\"\n",
-        site.files.join("bindings").display().to_string(),
+        "bindings = {:?}\ncontrol = {:?}\n[queue]\nnumbers = [{QUEUE}]\n\
+         guest_packets_per_second = 0\n[dhcp]\nserver = \"{}\"\n",
+        place("bindings"),
+        place("control"),
         frames::SERVER
     )
 }
