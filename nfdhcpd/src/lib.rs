@@ -18,6 +18,7 @@ pub mod limit;
 pub mod metrics;
 pub mod mmsg;
 pub mod packet;
+pub mod privileges;
 pub mod profile;
 pub mod queue;
 pub mod reason;

@@ -1,7 +1,8 @@
 //! The metrics as Prometheus reads them. None has a guest's name in it: a cloud has too many.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -15,12 +16,15 @@ use crate::reason::Reason;
 use crate::respond::Kind;
 use crate::stats::{Outcome, Stats};
 
-/// The text for Prometheus, made anew at each call.
-pub fn text(stats: &Arc<Stats>, queues: &[u16]) -> String {
+/// The text for Prometheus, made anew at each call. `table` is the kernel's table of queues,
+/// `/proc/net/netfilter/nfnetlink_queue`, and `queues` are ours in it.
+pub fn text(stats: &Arc<Stats>, table: Option<&File>, queues: &[u16]) -> String {
     let mut registry = Registry::with_prefix("nfdhcpd");
     registry.register_collector(Box::new(Source {
         stats: Arc::clone(stats),
-        queues: kernel_queues(queues),
+        queues: table
+            .map(|table| kernel_queues(table, queues))
+            .unwrap_or_default(),
     }));
     let mut out = String::new();
     // Writing into a string cannot fail.
@@ -45,13 +49,18 @@ struct KernelQueue {
     undelivered: u64,
 }
 
-/// `/proc/net/netfilter/nfnetlink_queue`: number, port, waiting, copy mode, copy range, dropped,
-/// user dropped, last id, 1.
-fn kernel_queues(ours: &[u16]) -> Vec<KernelQueue> {
-    let text = fs::read_to_string("/proc/net/netfilter/nfnetlink_queue").unwrap_or_default();
+fn kernel_queues(mut table: &File, ours: &[u16]) -> Vec<KernelQueue> {
+    let mut text = String::new();
+    let read = table
+        .rewind()
+        .and_then(|()| table.read_to_string(&mut text));
+    if let Err(error) = read {
+        tracing::debug!(%error, "the kernel's table of queues");
+    }
     parse_kernel_queues(&text, ours)
 }
 
+/// The columns are: number, port, waiting, copy mode, copy range, dropped, undelivered, last id, 1.
 fn parse_kernel_queues(text: &str, ours: &[u16]) -> Vec<KernelQueue> {
     text.lines()
         .filter_map(|line| {
@@ -256,7 +265,7 @@ mod tests {
         stats.dropped(Kind::Dhcp4(None), Reason::SpoofedMac);
         stats.latency(3, Duration::from_micros(30));
         stats.interfaces.set(5);
-        let text = text(&stats, &[]);
+        let text = text(&stats, None, &[]);
         for line in [
             "nfdhcpd_messages_total{type=\"RS\",outcome=\"answered\"} 1",
             "nfdhcpd_messages_total{type=\"DHCPv4\",outcome=\"dropped\"} 1",

@@ -5,6 +5,7 @@
 //! keeps neither the bindings nor the timers of others waiting for long.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -28,6 +29,7 @@ use crate::folder::{Change, Folder};
 use crate::guest::{Guest, Now};
 use crate::host::{Affected, Host};
 use crate::packet::ip::Checksum;
+use crate::privileges;
 use crate::queue::{NetfilterQueue, PacketQueue};
 use crate::reason::Reason;
 use crate::respond::{self, Action, Kind, Query, Scratch, ra};
@@ -62,11 +64,18 @@ pub fn run(config: Config, source: Source) -> anyhow::Result<()> {
         .context("signals")?;
 
     let mut server = Server::start(config, source)?;
+    // The kernel's table of queues is out of sight later.
+    let table = File::open("/proc/thread-self/net/netfilter/nfnetlink_queue").ok();
+    privileges::drop_capabilities(server.config.user.as_deref()).context("privileges")?;
+    privileges::hide_files(&server.config, server.source.path()).context("landlock")?;
     if let Some(address) = server.config.metrics {
         let (stats, queues) = (Arc::clone(&server.stats), server.config.queues.clone());
-        agents::service::metrics::serve(address, move || crate::metrics::text(&stats, &queues))
+        let render = move || crate::metrics::text(&stats, table.as_ref(), &queues);
+        agents::service::metrics::serve(address, render)
             .with_context(|| format!("metrics on {address}"))?;
     }
+    privileges::restrict_system_calls()?;
+    server.read_all()?;
     notify::ready();
     tracing::info!(
         interfaces = server.guests.len(),
@@ -164,7 +173,7 @@ impl Server {
                 None
             }
         };
-        let mut server = Self {
+        let server = Self {
             folder,
             routes: Rtnetlink::open()?,
             links,
@@ -188,10 +197,17 @@ impl Server {
             source,
             control,
         };
-        server.list_host()?;
-        server.rescan()?;
-        server.apply_rules();
         Ok(server)
+    }
+
+    /// Learns what there is: with no more privileges than later, so that a binding that could not
+    /// be read later is not read now either.
+    fn read_all(&mut self) -> anyhow::Result<()> {
+        self.list_host()?;
+        self.rescan()?;
+        self.apply_rules();
+        self.count();
+        Ok(())
     }
 
     /// Waits for something to do and does it. True when it is time to end.

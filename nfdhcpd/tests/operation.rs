@@ -198,3 +198,54 @@ fn a_wrong_configuration_or_command_line_has_its_own_exit_status() {
     assert_eq!(output.status.code(), Some(78));
     assert!(output.stderr.contains("/nonexistent.toml"));
 }
+
+#[test]
+fn the_running_daemon_has_two_capabilities_and_sees_its_own_folders_alone() {
+    let mut scene = Scene::new("privileges");
+    let elsewhere = harness::scratch::Scratch::new("elsewhere").unwrap();
+    let secret = elsewhere
+        .write("secret", "MAC=aa:00:00:00:00:09\nHOSTNAME=secret\n")
+        .unwrap();
+    scene.start("user = \"nobody\"\nmetrics = \"127.0.0.1:9642\"\n");
+    let client = scene.bridged("tap0").into_client(&mac(5)).unwrap();
+    scene.bind("tap0", &Scene::bridged_binding(5));
+    scene.udhcpc(&client, "").unwrap();
+
+    let pid = scene.daemon().pid();
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().to_owned()
+        };
+        // CAP_NET_ADMIN is 12, CAP_NET_RAW 13.
+        for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
+            assert_eq!(field(set), "0000000000003000", "{set}\n{status}");
+        }
+        for set in ["CapInh:", "CapAmb:"] {
+            assert_eq!(field(set), "0000000000000000", "{set}\n{status}");
+        }
+        assert_eq!(field("Uid:"), nobody.to_string());
+        assert_eq!(field("NoNewPrivs:"), "1");
+        assert_eq!(field("Seccomp:"), "2");
+    }
+    // A file that anybody may read, named by a link in the folder of bindings: the daemon reads
+    // what is there, and gets no further than its folder.
+    std::os::unix::fs::symlink(&secret, scene.bindings.join("tap1.new")).unwrap();
+    fs::rename(scene.bindings.join("tap1.new"), scene.bindings.join("tap1")).unwrap();
+    scene.wait_for("binding refused");
+    let log = scene.daemon().log();
+    assert!(
+        log.contains("tap1: Permission denied") && !log.contains("secret"),
+        "{log}"
+    );
+    // What it could do at the start, it still can: reload, tell, count, and end cleanly.
+    scene.daemon().signal(Signal::SIGHUP).unwrap();
+    scene.wait_for("configuration read again");
+    assert!(scene.nfdhcpd(&["clients"]).unwrap().contains("tap0"));
+    let table = scene.host.sh("nft list ruleset").unwrap();
+    assert!(table.contains("tap0"), "{table}");
+    let daemon = scene.daemon.take().unwrap();
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+}
