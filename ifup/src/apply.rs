@@ -3,9 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use agents::netlink::nftables::{Batch, Nftables};
 use agents::netlink::{LinkChange, PortFlags, Route, RouteKind, RouteScope, Rtnetlink, Rule};
 
+use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::guard::entry::{self, Guard, Reserved};
+use crate::guard::install;
+use crate::record;
 use crate::step::Step;
 use crate::sysctl;
 
@@ -23,21 +28,81 @@ pub struct Host {
     /// Index of the interface; none if it is gone.
     index: Option<u32>,
     bindings: PathBuf,
+    state: PathBuf,
+    nftables: Option<Nftables>,
+    /// What the guard's tables know of the interface.
+    guarded: Option<Guard>,
+    /// Addresses reserved in this call.
+    reserved: Vec<Reserved>,
 }
 
 impl Host {
     /// For the interface of this name; `index` is what steps for it act on, none if it is gone.
-    pub fn new(
-        rtnetlink: Rtnetlink,
-        interface: &str,
-        index: Option<u32>,
-        bindings: &std::path::Path,
-    ) -> Self {
+    pub fn new(rtnetlink: Rtnetlink, interface: &str, index: Option<u32>, config: &Config) -> Self {
         Self {
             rtnetlink,
             interface: interface.to_owned(),
             index,
-            bindings: bindings.to_owned(),
+            bindings: config.bindings.clone(),
+            state: config.state.clone(),
+            nftables: None,
+            guarded: None,
+            reserved: Vec::new(),
+        }
+    }
+
+    /// What the guard's tables know of the interface already.
+    pub fn guarded_by(&mut self, steps: &[Step]) {
+        self.guarded = steps.iter().find_map(|step| match step {
+            Step::Guard(guard) => Some(guard.clone()),
+            _ => None,
+        });
+    }
+
+    fn nftables(&mut self) -> Result<&mut Nftables> {
+        let opened = match self.nftables.take() {
+            Some(opened) => opened,
+            None => Nftables::open()?,
+        };
+        Ok(self.nftables.insert(opened))
+    }
+
+    /// Leads the guard's tables to another state of the interface, in one step.
+    fn guard(&mut self, to: Option<&Guard>) -> Result<()> {
+        let mut batch = Batch::new();
+        entry::change(&mut batch, &self.interface, self.guarded.as_ref(), to);
+        let before = std::mem::replace(&mut self.guarded, to.cloned());
+        let changed = self.change_guard(&batch);
+        if changed.is_err() {
+            self.guarded = before;
+        }
+        changed
+    }
+
+    fn reserve(&mut self, reserved: &Reserved, add: bool) -> Result<()> {
+        let mut batch = Batch::new();
+        install::reserve(&mut batch, reserved, add);
+        self.reserved.retain(|other| other != reserved);
+        if add {
+            self.reserved.push(*reserved);
+        }
+        self.change_guard(&batch)
+    }
+
+    fn change_guard(&mut self, batch: &Batch) -> Result<()> {
+        match self.nftables()?.commit(batch) {
+            // The first NIC since the node started, or somebody else was at our tables: what
+            // the records and we know is all there is to know.
+            Err(error) if error.is_not_found() => {
+                let mut known = record::known(&self.state, &self.interface)?;
+                let this = self.guarded.clone();
+                known
+                    .nics
+                    .extend(this.map(|guard| (self.interface.clone(), guard)));
+                known.reserved.extend(self.reserved.iter().copied());
+                Ok(install::rebuild(self.nftables()?, &known)?)
+            }
+            other => Ok(other?),
         }
     }
 
@@ -85,13 +150,27 @@ impl Host {
                 self.rtnetlink
                     .change_link(index, &self.interface, &change)?;
             }
-            Step::Port { isolated } => {
+            Step::Port { isolated, learning } => {
                 let index = self.tap()?;
                 let flags = PortFlags {
                     isolated: Some(*isolated),
+                    learning: Some(*learning),
+                    unicast_flood: Some(*learning),
                     ..PortFlags::default()
                 };
                 self.rtnetlink.change_port(index, &self.interface, &flags)?;
+            }
+            Step::Forwarding { mac } => {
+                let index = self.tap()?;
+                self.rtnetlink.set_forwarding(index, *mac, None)?;
+            }
+            Step::Guard(guard) => self.guard(Some(guard))?,
+            Step::Reserve { bridged, address } => {
+                let reserved = Reserved {
+                    bridged: *bridged,
+                    address: *address,
+                };
+                self.reserve(&reserved, true)?;
             }
             Step::Up => self.set_up(true)?,
             Step::Address { address } => {
@@ -169,8 +248,19 @@ impl Host {
                 self.rtnetlink
                     .change_link(index, &self.interface, &change)?;
             }
-            // Goes with the TAP's place in the bridge.
-            Step::Port { .. } => {}
+            // These go with the TAP's place in the bridge.
+            Step::Port { .. } | Step::Forwarding { .. } => {}
+            Step::Reserve { bridged, address } => {
+                let reserved = Reserved {
+                    bridged: *bridged,
+                    address: *address,
+                };
+                self.reserve(&reserved, false)?;
+            }
+            Step::Guard(guard) => {
+                self.guarded = Some(guard.clone());
+                self.guard(None)?;
+            }
             Step::Up => {
                 if self.index.is_some() {
                     self.set_up(false)?;

@@ -22,6 +22,8 @@ pub struct Config {
     pub deadline_seconds: u64,
     /// How much is logged, as `tracing`'s `EnvFilter`.
     pub log: String,
+    /// What guests may send.
+    pub guard: GuardConfig,
     /// Bridged NICs.
     pub bridged: Bridged,
     /// Routed NICs.
@@ -37,10 +39,25 @@ impl Default for Config {
             bindings: "/var/lib/nfdhcpd".into(),
             deadline_seconds: 10,
             log: "warn".to_owned(),
+            guard: GuardConfig::default(),
             bridged: Bridged::default(),
             routed: Routed::default(),
             nfdhcpd: Nfdhcpd::default(),
         }
+    }
+}
+
+/// What guests may send.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuardConfig {
+    /// A NIC with an address or in a network with a prefix sends only from its own addresses.
+    pub enabled: bool,
+}
+
+impl Default for GuardConfig {
+    fn default() -> Self {
+        Self { enabled: true }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -10,8 +12,8 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 
-/// How long a call that must wait sleeps between looks: a whole call takes no longer.
-const PAUSE: Duration = Duration::from_millis(1);
+/// How often a call that waits looks for a signal and at the clock.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Holds the lock of the records' folder until it is dropped, or the process ends.
 #[derive(Debug)]
@@ -24,20 +26,36 @@ impl Lock {
     /// The time is over, or the folder has no room for the lock.
     pub fn take(state: &Path, deadline: &Deadline) -> Result<Self> {
         let path = state.join(".lock");
-        let mut file = File::options()
+        let file = File::options()
             .write(true)
             .create(true)
             .truncate(false)
             .open(&path)
             .map_err(|error| Error::file(&path, error))?;
+        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Self(lock)),
+            Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => file,
+            Err((_, error)) => return Err(Error::file(&path, error.into())),
+        };
+        // Many calls may wait; the kernel lets them in one by one, and none need look again.
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let mut file = file;
+            let taken = loop {
+                match Flock::lock(file, FlockArg::LockExclusive) {
+                    Err((again, Errno::EINTR)) => file = again,
+                    other => break other.map_err(|(_, error)| error),
+                }
+            };
+            // If nobody waits any more, the lock is freed again.
+            let _ = sender.send(taken);
+        });
         loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Self(lock)),
-                Err((again, Errno::EWOULDBLOCK | Errno::EINTR)) => file = again,
-                Err((_, error)) => return Err(Error::file(&path, error.into())),
+            match receiver.recv_timeout(PAUSE) {
+                Ok(Ok(lock)) => return Ok(Self(lock)),
+                Ok(Err(error)) => return Err(Error::file(&path, error.into())),
+                Err(_) => deadline.check(|| format!("waiting for {}", path.display()))?,
             }
-            deadline.check(|| format!("waiting for {}", path.display()))?;
-            std::thread::sleep(PAUSE);
         }
     }
 }

@@ -10,7 +10,7 @@ use ifup::config::Config;
 use ifup::error::{Error, Result};
 use ifup::invocation::Invocation;
 use ifup::request::{read_environment, variables};
-use ifup::{check, run};
+use ifup::{check, list, monitor, restore, run};
 
 /// Connects a guest's network interface: bridge or routes, nfdhcpd's binding.
 ///
@@ -48,6 +48,16 @@ enum Command {
         /// Read the NIC's variables from this file, as NAME=value lines, instead
         #[arg(long, value_name = "FILE", conflicts_with = "interface")]
         env: Option<PathBuf>,
+    },
+    /// Take back what interfaces that are gone have left, and put our filters back
+    Restore,
+    /// Stay, and do that whenever it is needed
+    Monitor,
+    /// List the interfaces that are connected
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Say whether the configuration and this host are fit
     Check,
@@ -151,6 +161,20 @@ fn by_hand(arguments: Arguments) -> Result<ExitCode> {
                     .ok_or(NicError::Missing("INTERFACE"))?,
             };
             run::down(&interface, &config)?;
+        }
+        Command::Restore => {
+            restore::sweep(&config)?;
+            restore::guard(&config)?;
+        }
+        Command::Monitor => monitor::run(&config)?,
+        Command::List { json } => {
+            let entries = list::entries(&config)?;
+            let text = if json {
+                list::json(&entries)?
+            } else {
+                list::table(&entries)
+            };
+            println!("{}", text.trim_end());
         }
         Command::Check => {
             let found = check::host(&config)?;

@@ -10,6 +10,8 @@ use agents::binding::is_interface_name;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::guard::entry::Reserved;
+use crate::guard::install::Known;
 use crate::step::Step;
 
 /// The form of a record; a record of another form is not understood.
@@ -101,6 +103,26 @@ impl Record {
             .map_err(|error| Error::file(path, error))
     }
 
+    /// Adds what the guard is to know of it.
+    fn tell(&self, known: &mut Known) {
+        let guard = self.steps.iter().find_map(|step| match step {
+            Step::Guard(guard) => Some((self.interface.clone(), guard.clone())),
+            _ => None,
+        });
+        known.nics.extend(guard);
+        for step in &self.shared {
+            if let Step::Reserve { bridged, address } = step {
+                let reserved = Reserved {
+                    bridged: *bridged,
+                    address: *address,
+                };
+                if !known.reserved.contains(&reserved) {
+                    known.reserved.push(reserved);
+                }
+            }
+        }
+    }
+
     /// Removes the record of an interface. One that is not there is a success.
     ///
     /// # Errors
@@ -153,6 +175,24 @@ pub fn interfaces(state: &Path) -> Result<Vec<String>> {
         .collect();
     names.sort_unstable();
     Ok(names)
+}
+
+/// What the guard is to know of the interfaces that have a record, less one.
+///
+/// # Errors
+/// The folder cannot be read. A record that cannot is logged and left out.
+pub fn known(state: &Path, except: &str) -> Result<Known> {
+    let mut known = Known::default();
+    for interface in interfaces(state)? {
+        if interface == except {
+            continue;
+        }
+        match Record::load(state, &interface) {
+            Ok(record) => record.iter().for_each(|record| record.tell(&mut known)),
+            Err(error) => tracing::warn!(interface, %error, "left out of the guard"),
+        }
+    }
+    Ok(known)
 }
 
 #[cfg(test)]

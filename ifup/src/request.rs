@@ -102,6 +102,8 @@ pub struct Request {
     pub connection: Connection,
     /// The guest's IPv4 address.
     pub ipv4: Option<Ipv4Addr>,
+    /// The guest has IPv6, if only on its link.
+    pub use_ipv6: bool,
     /// The guest's IPv6 addresses: that of its NIC, that it takes by EUI-64.
     pub ipv6: Vec<Ipv6Addr>,
     /// The gateway of IPv4.
@@ -163,6 +165,7 @@ impl Request {
         Ok(Self {
             connection,
             ipv4,
+            use_ipv6: use6,
             ipv6,
             gateway,
             gateway6,

@@ -84,10 +84,13 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
     intent.save(&config.state)?;
 
     let mut call = Call {
-        host: Host::new(rtnetlink, interface, Some(facts.index), &config.bindings),
+        host: Host::new(rtnetlink, interface, Some(facts.index), config),
         config,
         interface,
     };
+    if let Some(before) = before {
+        call.host.guarded_by(&before.steps);
+    }
     let mut done = Vec::new();
     match call.carry_out(&plan, &deadline, &mut done) {
         Ok(()) => {
@@ -125,6 +128,19 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
 /// # Errors
 /// Something could not be taken back: the rest was, and the record stays for the next try.
 pub fn down(interface: &str, config: &Config) -> Result<()> {
+    take_down(interface, None, config)
+}
+
+/// Takes back what is left of an interface that is gone, if its record is still that of the
+/// interface with this index: another of the same name may have come meanwhile.
+///
+/// # Errors
+/// As for [`down`].
+pub fn clean_up(interface: &str, index: u32, config: &Config) -> Result<()> {
+    take_down(interface, Some(index), config)
+}
+
+fn take_down(interface: &str, of: Option<u32>, config: &Config) -> Result<()> {
     let deadline = Deadline::start(config.deadline_seconds);
     if !agents::binding::is_interface_name(interface) {
         let reason = format!("{interface:?} is not an interface's name");
@@ -133,7 +149,11 @@ pub fn down(interface: &str, config: &Config) -> Result<()> {
     record::make_folder(&config.state)?;
     let _lock = Lock::take(&config.state, &deadline)?;
     let mut rtnetlink = Rtnetlink::open()?;
-    let Some(record) = Record::load(&config.state, interface)? else {
+    let record = Record::load(&config.state, interface)?;
+    if of.is_some() && record.as_ref().map(|record| record.index) != of {
+        return Ok(());
+    }
+    let Some(record) = record else {
         return agents::binding::remove(&config.bindings, interface)
             .map_err(|error| Error::file(config.bindings.join(interface), error));
     };
@@ -142,7 +162,7 @@ pub fn down(interface: &str, config: &Config) -> Result<()> {
         .map(|link| link.index)
         .filter(|index| *index == record.index);
     let mut call = Call {
-        host: Host::new(rtnetlink, interface, index, &config.bindings),
+        host: Host::new(rtnetlink, interface, index, config),
         config,
         interface,
     };
@@ -289,6 +309,7 @@ fn same_object(one: &Step, other: &Step) -> bool {
         (Step::Sysctl { name, .. }, Step::Sysctl { name: other, .. }) => name == other,
         (Step::Link { .. }, Step::Link { .. })
         | (Step::Port { .. }, Step::Port { .. })
+        | (Step::Guard(_), Step::Guard(_))
         | (Step::Binding { .. }, Step::Binding { .. }) => true,
         (Step::Neighbour { address, .. }, Step::Neighbour { address: other, .. }) => {
             address == other

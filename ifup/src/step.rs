@@ -2,10 +2,12 @@
 //! can be taken back without knowing more than itself.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use agents::addr::MacAddr;
 use serde::{Deserialize, Serialize};
+
+use crate::guard::entry::{Guard, Scope};
 
 /// A step. `down` takes the steps of a record back from the last to the first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,6 +38,23 @@ pub enum Step {
     Port {
         /// Exchanges frames only with ports that are not isolated.
         isolated: bool,
+        /// The bridge learns addresses behind it, and sends it what is for unknown ones.
+        learning: bool,
+    },
+    /// The guest's place in the bridge's forwarding table, which no other's frame can move.
+    Forwarding {
+        /// Its MAC address.
+        #[serde(with = "crate::text")]
+        mac: MacAddr,
+    },
+    /// What the guest may send.
+    Guard(Guard),
+    /// An IPv6 address that no guest can take: the gateway's.
+    Reserve {
+        /// For the ports of bridges; else for routed TAPs.
+        bridged: bool,
+        /// The address.
+        address: Ipv6Addr,
     },
     /// The TAP goes up; taken back, down.
     Up,
@@ -139,8 +158,34 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
-            Self::Port { isolated } => {
-                write!(f, "port isolated {}", if *isolated { "on" } else { "off" })
+            Self::Port { isolated, learning } => {
+                let on = |flag: &bool| if *flag { "on" } else { "off" };
+                write!(
+                    f,
+                    "port isolated {} learning {}",
+                    on(isolated),
+                    on(learning)
+                )
+            }
+            Self::Forwarding { mac } => write!(f, "forwarding {mac} static"),
+            Self::Guard(guard) => {
+                let scope = match guard.scope {
+                    Scope::All => "all",
+                    Scope::AnyIp => "any IP address",
+                    Scope::AnyMac => "any MAC address",
+                };
+                write!(f, "guard {scope}, MAC {}", guard.mac)?;
+                let addresses = guard.addresses.iter().map(ToString::to_string);
+                let nets = guard.nets.iter().map(ToString::to_string);
+                let prefixes = guard.prefixes.iter().map(|net| format!("taken in {net}"));
+                for own in addresses.chain(nets).chain(prefixes) {
+                    write!(f, ", {own}")?;
+                }
+                Ok(())
+            }
+            Self::Reserve { bridged, address } => {
+                let kind = if *bridged { "bridged" } else { "routed" };
+                write!(f, "reserve {address} {kind}")
             }
             Self::Up => f.write_str("link up"),
             Self::Address { address } => write!(f, "address {address}"),

@@ -5,6 +5,7 @@ use agents::addr::MacAddr;
 use super::{Plan, setting};
 use crate::config::Config;
 use crate::facts::Facts;
+use crate::guard::entry::Scope;
 use crate::request::Request;
 use crate::step::Step;
 
@@ -26,9 +27,21 @@ pub(super) fn plan(
         bridge: Some(bridge.to_owned()),
         before: facts.tap.clone(),
     });
+    // A guest that has one MAC address has one place, by configuration: the bridge need not
+    // learn, and nobody else's frame can take it.
+    let fixed = plan
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::Guard(guard) if guard.scope != Scope::AnyMac));
     plan.steps.push(Step::Port {
         isolated: config.bridged.isolated,
+        learning: !fixed,
     });
+    if fixed {
+        plan.steps.push(Step::Forwarding {
+            mac: request.nic.mac,
+        });
+    }
     plan.steps.push(Step::Up);
 }
 

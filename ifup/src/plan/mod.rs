@@ -2,6 +2,7 @@
 
 mod binding;
 mod bridged;
+mod guard;
 mod routed;
 
 use std::fmt;
@@ -24,6 +25,15 @@ impl Plan {
     /// Makes the plan.
     pub fn make(request: &Request, facts: &Facts, config: &Config) -> Self {
         let mut plan = Self::default();
+        // First: there is no moment in which the guest could send what it may not.
+        if let Some(guard) = guard::plan(request, config) {
+            plan.shared
+                .extend(request.gateway6.map(|address| Step::Reserve {
+                    bridged: guard.bridged,
+                    address,
+                }));
+            plan.steps.push(Step::Guard(guard));
+        }
         match &request.connection {
             Connection::Bridged { bridge } => {
                 bridged::plan(&mut plan, request, bridge, facts, config);

@@ -102,6 +102,9 @@ impl Node {
             node.bindings()
         );
         fs::write(node.config(), config).unwrap();
+        // Our filters stay; what NICs put into them does not.
+        let output = node.run(&["restore"], &Nic::new());
+        assert!(output.status.success(), "{output:?}");
         node
     }
 

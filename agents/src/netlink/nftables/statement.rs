@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use netlink_packet_core::DefaultNla;
+use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED};
 use netlink_packet_netfilter::nftables::{
     Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute,
     Lookup, Meta, MetaKey as RawMeta, Operator as RawOperator, Payload, Register,
@@ -65,6 +65,15 @@ pub enum Field {
     ConnectionState,
     /// Whether an IPv6 extension header of this number is there: 1 byte, 1 or 0.
     ExtensionHeader(u8),
+    /// Bytes of an IPv6 extension header; does not match if there is none.
+    Extension {
+        /// Its number.
+        header: u8,
+        /// First byte.
+        offset: u32,
+        /// Number of bytes, at most 16.
+        length: u32,
+    },
 }
 
 impl Field {
@@ -123,7 +132,7 @@ impl Field {
                 MetaKey::TransportProtocol | MetaKey::Family | MetaKey::PacketType => 1,
                 MetaKey::Mark | MetaKey::Length => 4,
             },
-            Self::Payload { length, .. } => length,
+            Self::Payload { length, .. } | Self::Extension { length, .. } => length,
             Self::ConnectionState => 4,
             Self::ExtensionHeader(_) => 1,
         }
@@ -235,6 +244,19 @@ pub enum Statement {
         timeout: Option<Duration>,
         /// Renews the time if it is there; else one that is there does not match.
         update: bool,
+    },
+    /// Goes on for those beyond so many in a time, counted for each key in a set by itself.
+    Meter {
+        /// Parts of the key, in order.
+        key: Vec<Field>,
+        /// Name of the set; it must be dynamic.
+        set: String,
+        /// How many packets.
+        rate: u64,
+        /// In how many seconds.
+        seconds: u64,
+        /// How many more at once.
+        burst: u32,
     },
     /// Goes on for so many in a time; with `over`, for those that are more.
     Limit {
@@ -468,22 +490,34 @@ pub(super) fn encode(statement: &Statement) -> Vec<ListAttribute<ExpressionAttri
             list.push(other("dynset", attributes));
             list
         }
+        Statement::Meter {
+            key,
+            set,
+            rate,
+            seconds,
+            burst,
+        } => {
+            let mut list = load_key(key.iter().map(|field| (*field, None)));
+            let limit = limit(*rate, *seconds, LimitUnit::Packets, *burst, true);
+            list.push(other(
+                "dynset",
+                vec![
+                    word(1, set),
+                    // NFT_DYNSET_OP_UPDATE; NFTA_DYNSET_EXPR: the limit that each element has
+                    number(3, 1),
+                    number(4, FIRST_REGISTER),
+                    nested(7, &[word(1, "limit"), nested(2, &limit)]),
+                ],
+            ));
+            list
+        }
         Statement::Limit {
             rate,
             seconds,
             unit,
             burst,
             over,
-        } => vec![other(
-            "limit",
-            vec![
-                long(1, *rate),
-                long(2, *seconds),
-                number(3, *burst),
-                number(4, u32::from(*unit == LimitUnit::Bytes)),
-                number(5, u32::from(*over)),
-            ],
-        )],
+        } => vec![other("limit", limit(*rate, *seconds, *unit, *burst, *over))],
         Statement::Counter => vec![other("counter", vec![long(1, 0), long(2, 0)])],
         Statement::SetMark(mark) => vec![
             immediate(FIRST_REGISTER, &mark.to_ne_bytes()),
@@ -531,6 +565,22 @@ pub(super) fn encode(statement: &Statement) -> Vec<ListAttribute<ExpressionAttri
         Statement::Jump(chain) => vec![verdict(&Verdict::Jump(chain.clone()))],
         Statement::Goto(chain) => vec![verdict(&Verdict::Goto(chain.clone()))],
     }
+}
+
+fn limit(rate: u64, seconds: u64, unit: LimitUnit, burst: u32, over: bool) -> Vec<DefaultNla> {
+    vec![
+        long(1, rate),
+        long(2, seconds),
+        number(3, burst),
+        number(4, u32::from(unit == LimitUnit::Bytes)),
+        number(5, u32::from(over)),
+    ]
+}
+
+fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    DefaultNla::new(kind | NLA_F_NESTED, bytes)
 }
 
 fn load_key<'a>(
@@ -585,19 +635,35 @@ fn load(field: Field, at: u32) -> ListAttribute<ExpressionAttribute> {
             "payload",
         ),
         Field::ConnectionState => other("ct", vec![number(1, at), number(2, 0)]),
-        Field::ExtensionHeader(header) => other(
-            "exthdr",
-            vec![
-                number(1, at),
-                DefaultNla::new(2, vec![header]),
-                number(3, 0),
-                number(4, 1),
-                // NFT_EXTHDR_F_PRESENT; operation NFT_EXTHDR_OP_IPV6
-                number(5, 1),
-                number(6, 0),
-            ],
-        ),
+        // NFT_EXTHDR_F_PRESENT
+        Field::ExtensionHeader(header) => extension(header, 0, 1, 1, at),
+        Field::Extension {
+            header,
+            offset,
+            length,
+        } => extension(header, offset, length, 0, at),
     }
+}
+
+fn extension(
+    header: u8,
+    offset: u32,
+    length: u32,
+    flags: u32,
+    at: u32,
+) -> ListAttribute<ExpressionAttribute> {
+    other(
+        "exthdr",
+        vec![
+            number(1, at),
+            DefaultNla::new(2, vec![header]),
+            number(3, offset),
+            number(4, length),
+            number(5, flags),
+            // NFT_EXTHDR_OP_IPV6
+            number(6, 0),
+        ],
+    )
 }
 
 fn masking(mask: &[u8], at: u32) -> ListAttribute<ExpressionAttribute> {

@@ -1,0 +1,699 @@
+//! The rules: what a guest may send, and why a frame is dropped.
+//!
+//! A rule whose field is not there (the frame is too short, a fragment has no transport
+//! header) does not match. So rules that accept say all they need, and each chain ends with a
+//! drop; a rule that drops never stands for one that accepts.
+
+use agents::netlink::nftables::{Family, Field, MetaKey, Operator, Statement};
+
+use super::sets;
+
+/// A rule, with the reason why it drops or the words for what it lets pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardRule {
+    /// What the rule is for, as its comment says.
+    pub comment: &'static str,
+    /// Its statements.
+    pub statements: Vec<Statement>,
+}
+
+/// A chain of rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardChain {
+    /// Name.
+    pub name: &'static str,
+    /// Rules in order.
+    pub rules: Vec<GuardRule>,
+}
+
+/// The chain that hangs at the hook.
+pub const ENTRY: &str = "prerouting";
+
+const UNSPECIFIED: [u8; 16] = [0; 16];
+const SELF_ASSIGNED_MASK: [u8; 16] = [
+    255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0,
+];
+
+const ARP_FIXED: Field = Field::network(0, 6);
+const ARP_OPERATION: Field = Field::network(6, 2);
+const ARP_SENDER_MAC: Field = Field::network(8, 6);
+const ARP_SENDER_IP: Field = Field::network(14, 4);
+const ARP_TARGET_MAC: Field = Field::network(18, 6);
+const ARP_TARGET_IP: Field = Field::network(24, 4);
+const IPV4_FRAGMENT: Field = Field::network(6, 2);
+const IPV6_LENGTH: Field = Field::network(4, 2);
+const IPV6_NEXT: Field = Field::network(6, 1);
+const IPV6_HOPS: Field = Field::network(7, 1);
+const TRANSPORT: Field = Field::Meta(MetaKey::TransportProtocol);
+const TRANSPORT_TYPE: Field = Field::transport(0, 1);
+const SOURCE_PORT: Field = Field::transport(0, 2);
+/// Neighbour discovery without extension headers: type, code, and the target.
+const ND_TYPE: Field = Field::network(40, 1);
+const ND_CODE: Field = Field::network(41, 1);
+const ND_TARGET: u32 = 48;
+
+fn is(field: Field, value: &[u8]) -> Statement {
+    Statement::equal(field, value)
+}
+
+fn known(parts: &[Field], set: &str) -> Statement {
+    Statement::in_set(parts, set)
+}
+
+fn goto(chain: &str) -> Statement {
+    Statement::Goto(chain.to_owned())
+}
+
+/// Matches whenever the field is there at all.
+fn present(field: Field) -> Statement {
+    Statement::compare(field, Operator::AtLeast, &[0])
+}
+
+struct Builder {
+    chain: GuardChain,
+}
+
+impl Builder {
+    fn new(name: &'static str) -> Self {
+        Self {
+            chain: GuardChain {
+                name,
+                rules: Vec::new(),
+            },
+        }
+    }
+
+    fn rule(mut self, comment: &'static str, statements: Vec<Statement>) -> Self {
+        self.chain.rules.push(GuardRule {
+            comment,
+            statements,
+        });
+        self
+    }
+
+    fn accept(self, comment: &'static str, mut conditions: Vec<Statement>) -> Self {
+        conditions.push(Statement::Accept);
+        self.rule(comment, conditions)
+    }
+
+    fn goto(self, comment: &'static str, mut conditions: Vec<Statement>, chain: &str) -> Self {
+        conditions.push(goto(chain));
+        self.rule(comment, conditions)
+    }
+
+    fn drop(self, reason: &'static str, mut conditions: Vec<Statement>) -> Self {
+        conditions.push(Statement::Counter);
+        conditions.push(Statement::Drop);
+        self.rule(reason, conditions)
+    }
+
+    fn end(self, reason: &'static str) -> GuardChain {
+        self.drop(reason, Vec::new()).chain
+    }
+}
+
+/// The chains of a table; one that is jumped to comes before those that do.
+pub fn all(family: Family) -> Vec<GuardChain> {
+    if family == Family::Arp {
+        return vec![arp("arp"), arp_entry()];
+    }
+    let mut chains = vec![
+        ip4_own(),
+        ip4(),
+        listener(),
+        advertisement(),
+        sourced(),
+        learn("learn-source", 8, &goto("nd-sourced")),
+        learn("learn-target", ND_TARGET, &Statement::Accept),
+        unspecified(),
+        discovery(),
+        icmp6(),
+        ip6_own(),
+        ip6(),
+    ];
+    if family == Family::Bridge {
+        chains.push(arp("arp"));
+    }
+    chains.push(servers());
+    chains.push(any_ip(family));
+    chains.push(guest(family));
+    chains.push(entry());
+    chains
+}
+
+fn entry() -> GuardChain {
+    Builder::new(ENTRY)
+        .goto(
+            "a guarded guest",
+            vec![known(&[Field::INPUT_NAME], sets::GUARDED)],
+            "guest",
+        )
+        .goto(
+            "a guest with any address",
+            vec![known(&[Field::INPUT_NAME], sets::ANY_IP)],
+            "any-ip",
+        )
+        .goto(
+            "a guest with any MAC address",
+            vec![known(&[Field::INPUT_NAME], sets::ANY_MAC)],
+            "servers",
+        )
+        .chain
+}
+
+/// What a frame is, by what no one can lie about. On a bridge the EtherType is the frame's, so
+/// that a tagged one is not taken for what is behind its tag.
+fn families(family: Family) -> [(Statement, &'static str); 2] {
+    if family == Family::Bridge {
+        [
+            (is(Field::ETHER_TYPE, &[0x08, 0x00]), "ip4"),
+            (is(Field::ETHER_TYPE, &[0x86, 0xdd]), "ip6"),
+        ]
+    } else {
+        let protocol = Field::Meta(MetaKey::Family);
+        [(is(protocol, &[2]), "ip4"), (is(protocol, &[10]), "ip6")]
+    }
+}
+
+fn guest(family: Family) -> GuardChain {
+    let mut chain = Builder::new("guest").drop(
+        "source MAC address of another",
+        vec![Statement::not_in_set(
+            &[Field::INPUT_NAME, Field::ETHER_SOURCE],
+            sets::MAC,
+        )],
+    );
+    for (matches, to) in families(family) {
+        chain = chain.goto("by family", vec![matches], to);
+    }
+    if family == Family::Bridge {
+        chain = chain
+            .goto("ARP", vec![is(Field::ETHER_TYPE, &[0x08, 0x06])], "arp")
+            .accept(
+                // What a hypervisor announces a guest with that has migrated.
+                "RARP for its own MAC address",
+                vec![
+                    is(Field::ETHER_TYPE, &[0x80, 0x35]),
+                    is(ARP_FIXED, &[0, 1, 8, 0, 6, 4]),
+                    is(ARP_OPERATION, &[0, 3]),
+                    known(&[Field::INPUT_NAME, ARP_SENDER_MAC], sets::MAC),
+                    is(ARP_SENDER_IP, &[0; 4]),
+                    known(&[Field::INPUT_NAME, ARP_TARGET_MAC], sets::MAC),
+                    is(ARP_TARGET_IP, &[0; 4]),
+                ],
+            );
+    }
+    chain.end("EtherType that guests do not use")
+}
+
+/// A guest whose addresses are not checked: its MAC address is, and it is no server.
+fn any_ip(family: Family) -> GuardChain {
+    let mut chain = Builder::new("any-ip").drop(
+        "source MAC address of another",
+        vec![Statement::not_in_set(
+            &[Field::INPUT_NAME, Field::ETHER_SOURCE],
+            sets::MAC,
+        )],
+    );
+    if family == Family::Bridge {
+        chain = chain.drop(
+            "MAC address of another in ARP",
+            vec![
+                is(Field::ETHER_TYPE, &[0x08, 0x06]),
+                Statement::not_in_set(&[Field::INPUT_NAME, ARP_SENDER_MAC], sets::MAC),
+            ],
+        );
+    }
+    chain.goto("no server", Vec::new(), "servers").chain
+}
+
+/// No guest, whatever it may, serves DHCP or advertises itself as a router.
+fn servers() -> GuardChain {
+    Builder::new("servers")
+        .drop("router advertisement", icmp6_type(134))
+        .drop("redirect", icmp6_type(137))
+        .drop(
+            "DHCP server",
+            vec![
+                is(Field::Meta(MetaKey::Protocol), &[0x08, 0x00]),
+                is(TRANSPORT, &[17]),
+                is(SOURCE_PORT, &[0, 67]),
+            ],
+        )
+        .drop(
+            "DHCPv6 server",
+            vec![
+                is(Field::Meta(MetaKey::Protocol), &[0x86, 0xdd]),
+                is(TRANSPORT, &[17]),
+                is(SOURCE_PORT, &[0x02, 0x23]),
+            ],
+        )
+        .accept("anything else", Vec::new())
+        .chain
+}
+
+fn icmp6_type(number: u8) -> Vec<Statement> {
+    vec![
+        is(Field::Meta(MetaKey::Protocol), &[0x86, 0xdd]),
+        is(TRANSPORT, &[58]),
+        is(TRANSPORT_TYPE, &[number]),
+    ]
+}
+
+fn arp_entry() -> GuardChain {
+    Builder::new("input")
+        .goto(
+            "a guarded guest",
+            vec![known(&[Field::INPUT_NAME], sets::GUARDED)],
+            "arp",
+        )
+        .chain
+}
+
+/// ARP for Ethernet and IPv4, requests and replies, from its own MAC and IP address.
+fn arp(name: &'static str) -> GuardChain {
+    let own = |operation: [u8; 2]| {
+        vec![
+            is(ARP_FIXED, &[0, 1, 8, 0, 6, 4]),
+            is(ARP_OPERATION, &operation),
+            known(&[Field::INPUT_NAME, ARP_SENDER_MAC], sets::MAC),
+        ]
+    };
+    let with = |operation, last| {
+        let mut conditions = own(operation);
+        conditions.push(last);
+        conditions
+    };
+    let mut chain = Builder::new(name);
+    for operation in [[0, 1], [0, 2]] {
+        for set in [sets::IPV4, sets::NETS4] {
+            chain = chain.accept(
+                "ARP from its own address",
+                with(operation, known(&[Field::INPUT_NAME, ARP_SENDER_IP], set)),
+            );
+        }
+    }
+    chain
+        .accept("ARP probe for its own address", {
+            let mut conditions = with([0, 1], is(ARP_SENDER_IP, &[0; 4]));
+            conditions.push(known(&[Field::INPUT_NAME, ARP_TARGET_IP], sets::IPV4));
+            conditions
+        })
+        .end("ARP for the address of another")
+}
+
+const HIDDEN: &str = "UDP or ICMPv6 hidden behind an authentication header";
+
+/// nftables looks no further than an authentication header; its first byte is what follows.
+fn behind_ah() -> Vec<Statement> {
+    vec![
+        is(TRANSPORT, &[51]),
+        known(&[TRANSPORT_TYPE], sets::BEHIND_AH),
+    ]
+}
+
+fn ip4() -> GuardChain {
+    let sound = || {
+        vec![
+            Statement::masked(Field::network(0, 1), &[0xf0], Operator::Equal, &[0x40]),
+            present(TRANSPORT),
+        ]
+    };
+    let with = |more: Vec<Statement>| {
+        let mut conditions = sound();
+        conditions.extend(more);
+        conditions
+    };
+    Builder::new("ip4")
+        .goto(
+            "its own address",
+            with(vec![known(
+                &[Field::INPUT_NAME, Field::IPV4_SOURCE],
+                sets::IPV4,
+            )]),
+            "ip4-own",
+        )
+        .goto(
+            "its own network",
+            with(vec![known(
+                &[Field::INPUT_NAME, Field::IPV4_SOURCE],
+                sets::NETS4,
+            )]),
+            "ip4-own",
+        )
+        .accept(
+            "DHCP before it has an address",
+            with(vec![
+                is(Field::IPV4_SOURCE, &[0; 4]),
+                is(Field::IPV4_DESTINATION, &[255; 4]),
+                Statement::masked(IPV4_FRAGMENT, &[0x3f, 0xff], Operator::Equal, &[0, 0]),
+                is(TRANSPORT, &[17]),
+                is(Field::transport(0, 4), &[0, 68, 0, 67]),
+            ]),
+        )
+        .accept(
+            "IGMP before it has an address",
+            with(vec![
+                is(Field::IPV4_SOURCE, &[0; 4]),
+                is(TRANSPORT, &[2]),
+                known(&[TRANSPORT_TYPE], sets::IGMP_HOST),
+            ]),
+        )
+        .end("IPv4 source address of another")
+}
+
+/// From its own address: all but what only servers and routers send.
+fn ip4_own() -> GuardChain {
+    Builder::new("ip4-own")
+        .drop(
+            "DHCP server",
+            vec![is(TRANSPORT, &[17]), is(SOURCE_PORT, &[0, 67])],
+        )
+        .drop(
+            "IGMP query",
+            vec![is(TRANSPORT, &[2]), is(TRANSPORT_TYPE, &[0x11])],
+        )
+        .drop(
+            "ICMP redirect",
+            vec![is(TRANSPORT, &[1]), is(TRANSPORT_TYPE, &[5])],
+        )
+        .drop(
+            "ICMP router advertisement",
+            vec![is(TRANSPORT, &[1]), is(TRANSPORT_TYPE, &[9])],
+        )
+        .drop("VRRP", vec![is(TRANSPORT, &[112])])
+        .accept("behind an authentication header", behind_ah())
+        .drop(HIDDEN, vec![is(TRANSPORT, &[51])])
+        .accept("its own address", Vec::new())
+        .chain
+}
+
+/// The three ways in which an IPv6 address at `offset` can be its own.
+fn own6(offset: u32) -> [Statement; 3] {
+    let address = Field::network(offset, 16);
+    [
+        known(&[Field::INPUT_NAME, address], sets::IPV6),
+        known(&[Field::ETHER_SOURCE, address], sets::LEARNED),
+        known(&[Field::INPUT_NAME, address], sets::NETS6),
+    ]
+}
+
+fn ip6() -> GuardChain {
+    // The transport protocol is known only if all extension headers are there and sound.
+    let sound = || {
+        vec![
+            Statement::masked(Field::network(0, 1), &[0xf0], Operator::Equal, &[0x60]),
+            present(TRANSPORT),
+        ]
+    };
+    let with = |more: Statement| {
+        let mut conditions = sound();
+        conditions.push(more);
+        conditions
+    };
+    let mut chain = Builder::new("ip6").goto("ICMPv6", with(is(TRANSPORT, &[58])), "icmp6");
+    for own in own6(8) {
+        chain = chain.goto("its own address", with(own), "ip6-own");
+    }
+    chain.end("IPv6 source address of another")
+}
+
+fn ip6_own() -> GuardChain {
+    Builder::new("ip6-own")
+        .drop(
+            "DHCPv6 server",
+            vec![is(TRANSPORT, &[17]), is(SOURCE_PORT, &[0x02, 0x23])],
+        )
+        .drop("VRRP", vec![is(TRANSPORT, &[112])])
+        .accept("behind an authentication header", behind_ah())
+        .drop(HIDDEN, vec![is(TRANSPORT, &[51])])
+        .accept("its own address", Vec::new())
+        .chain
+}
+
+fn icmp6() -> GuardChain {
+    let mut chain = Builder::new("icmp6");
+    for number in [133, 135, 136] {
+        chain = chain.goto(
+            // RFC 4861: hop limit 255, code 0; RFC 6980: no fragments, and here no other
+            // extension header either.
+            "neighbour discovery",
+            vec![
+                is(IPV6_NEXT, &[58]),
+                is(IPV6_HOPS, &[255]),
+                is(ND_TYPE, &[number]),
+                is(ND_CODE, &[0]),
+            ],
+            "nd",
+        );
+    }
+    chain = chain.goto(
+        "multicast listener",
+        vec![known(&[TRANSPORT_TYPE], sets::ICMP6_LISTENER)],
+        "listener",
+    );
+    for own in own6(8) {
+        chain = chain.accept(
+            "errors and echoes from its own address",
+            vec![known(&[TRANSPORT_TYPE], sets::ICMP6_FREE), own],
+        );
+    }
+    let later_fragment = || {
+        Statement::masked(
+            Field::Extension {
+                header: 44,
+                offset: 2,
+                length: 2,
+            },
+            &[0xff, 0xf8],
+            Operator::NotEqual,
+            &[0, 0],
+        )
+    };
+    for own in own6(8) {
+        chain = chain.accept(
+            "a further fragment: the first was seen",
+            vec![later_fragment(), own],
+        );
+    }
+    chain
+        .drop("router advertisement", vec![is(TRANSPORT_TYPE, &[134])])
+        .drop("redirect", vec![is(TRANSPORT_TYPE, &[137])])
+        .drop("MLD query", vec![is(TRANSPORT_TYPE, &[130])])
+        .drop(
+            "neighbour discovery in disguise",
+            vec![
+                Statement::compare(TRANSPORT_TYPE, Operator::AtLeast, &[133]),
+                Statement::compare(TRANSPORT_TYPE, Operator::AtMost, &[137]),
+            ],
+        )
+        .end("ICMPv6 from the address of another, or of a type guests do not use")
+}
+
+fn listener() -> GuardChain {
+    let mut chain = Builder::new("listener").accept(
+        "before it has an address",
+        vec![is(Field::IPV6_SOURCE, &UNSPECIFIED)],
+    );
+    for own in own6(8) {
+        chain = chain.accept("its own address", vec![own]);
+    }
+    chain.end("multicast listener with the address of another")
+}
+
+fn discovery() -> GuardChain {
+    let [fixed, learned, net] = own6(8);
+    Builder::new("nd")
+        .goto(
+            "before it has an address",
+            vec![is(Field::IPV6_SOURCE, &UNSPECIFIED)],
+            "nd-unspecified",
+        )
+        .goto("its own address", vec![fixed], "nd-sourced")
+        .rule(
+            "an address that it has taken: it still has it",
+            vec![
+                learned,
+                remember(sets::LEARNED, &[Field::ETHER_SOURCE, Field::IPV6_SOURCE]),
+                remember(sets::CLAIMED, &[Field::IPV6_SOURCE]),
+                goto("nd-sourced"),
+            ],
+        )
+        .goto("its own network", vec![net], "nd-sourced")
+        .rule(
+            "an address that it may take",
+            vec![Statement::Jump("learn-source".to_owned())],
+        )
+        .end("neighbour discovery from the address of another")
+}
+
+fn remember(set: &str, key: &[Field]) -> Statement {
+    Statement::Learn {
+        key: key.to_vec(),
+        set: set.to_owned(),
+        timeout: None,
+        update: true,
+    }
+}
+
+/// Takes the address at `offset` for the sender if it may, and then does `then`; else returns.
+fn learn(name: &'static str, offset: u32, then: &Statement) -> GuardChain {
+    let address = Field::network(offset, 16);
+    let back = |comment, condition| GuardRule {
+        comment,
+        statements: vec![condition, Statement::Return],
+    };
+    let key = [Field::ETHER_SOURCE, address];
+    let take = vec![
+        remember(sets::LEARNED, &key),
+        remember(sets::CLAIMED, &[address]),
+        then.clone(),
+    ];
+    let mut again = vec![known(&key, sets::LEARNED)];
+    again.extend(take.clone());
+    GuardChain {
+        name,
+        rules: vec![
+            GuardRule {
+                comment: "it has it already",
+                statements: again,
+            },
+            back("a NIC's or a gateway's", known(&[address], sets::STATIC6)),
+            back(
+                "another's EUI-64",
+                is(Field::network(offset + 11, 2), &[0xff, 0xfe]),
+            ),
+            back(
+                "a small number, as routers have",
+                is(Field::network(offset + 8, 4), &[0; 4]),
+            ),
+            back("taken by another", known(&[address], sets::CLAIMED)),
+            back(
+                "not in a prefix of its network",
+                Statement::Lookup {
+                    key: vec![
+                        (Field::INPUT_NAME, None),
+                        (address, Some(SELF_ASSIGNED_MASK.to_vec())),
+                    ],
+                    set: sets::PREFIX6.to_owned(),
+                    inverted: true,
+                },
+            ),
+            back(
+                "too many at once",
+                Statement::Meter {
+                    key: vec![Field::INPUT_NAME],
+                    set: sets::PACE.to_owned(),
+                    rate: 1,
+                    seconds: 60,
+                    burst: 32,
+                },
+            ),
+            GuardRule {
+                comment: "taken",
+                statements: take,
+            },
+        ],
+    }
+}
+
+/// Lengths and options that a message of neighbour discovery may have. Every byte of it is
+/// accounted for, so that no second option can contradict the first.
+fn length(bytes: u8) -> Statement {
+    is(IPV6_LENGTH, &[0, bytes])
+}
+
+/// An option with its own MAC address at an offset: of type 1 source, 2 target.
+fn own_mac_option(kind: u8, offset: u32) -> [Statement; 2] {
+    [
+        is(Field::network(offset, 2), &[kind, 1]),
+        known(
+            &[Field::INPUT_NAME, Field::network(offset + 2, 6)],
+            sets::MAC,
+        ),
+    ]
+}
+
+/// The nonce of enhanced duplicate address detection (RFC 7527).
+fn nonce_option(offset: u32) -> Statement {
+    is(Field::network(offset, 2), &[14, 1])
+}
+
+fn unspecified() -> GuardChain {
+    let own = |form: &[Statement]| {
+        let mut conditions = vec![is(ND_TYPE, &[135])];
+        conditions.extend_from_slice(form);
+        conditions.push(known(
+            &[Field::INPUT_NAME, Field::network(ND_TARGET, 16)],
+            sets::IPV6,
+        ));
+        conditions
+    };
+    let take = |form: &[Statement]| {
+        let mut conditions = vec![is(ND_TYPE, &[135])];
+        conditions.extend_from_slice(form);
+        conditions.push(Statement::Jump("learn-target".to_owned()));
+        conditions
+    };
+    let plain = [length(24)];
+    let enhanced = [length(32), nonce_option(64)];
+    Builder::new("nd-unspecified")
+        .accept("router solicitation", vec![is(ND_TYPE, &[133]), length(8)])
+        .accept("duplicate address detection", own(&plain))
+        .accept("duplicate address detection", own(&enhanced))
+        .rule("an address that it may take", take(&plain))
+        .rule("an address that it may take", take(&enhanced))
+        .end("duplicate address detection for the address of another")
+}
+
+fn sourced() -> GuardChain {
+    let form = |kind: u8, parts: &[&[Statement]]| {
+        let mut conditions = vec![is(ND_TYPE, &[kind])];
+        conditions.extend(parts.iter().flat_map(|part| part.iter().cloned()));
+        conditions
+    };
+    let source = |offset| own_mac_option(1, offset);
+    let nonce = |offset| [nonce_option(offset)];
+    Builder::new("nd-sourced")
+        .accept("router solicitation", form(133, &[&[length(8)]]))
+        .accept(
+            "router solicitation",
+            form(133, &[&[length(16)], &source(48)]),
+        )
+        .accept("neighbour solicitation", form(135, &[&[length(24)]]))
+        .accept(
+            "neighbour solicitation",
+            form(135, &[&[length(32)], &source(64)]),
+        )
+        .accept(
+            "neighbour solicitation",
+            form(135, &[&[length(32)], &nonce(64)]),
+        )
+        .accept(
+            "neighbour solicitation",
+            form(135, &[&[length(40)], &source(64), &nonce(72)]),
+        )
+        .accept(
+            "neighbour solicitation",
+            form(135, &[&[length(40)], &nonce(64), &source(72)]),
+        )
+        .goto(
+            "neighbour advertisement",
+            form(136, &[&[length(24)]]),
+            "nd-advertisement",
+        )
+        .goto(
+            "neighbour advertisement",
+            form(136, &[&[length(32)], &own_mac_option(2, 64)]),
+            "nd-advertisement",
+        )
+        .end("neighbour discovery with the MAC address of another, or strange options")
+}
+
+fn advertisement() -> GuardChain {
+    let mut chain = Builder::new("nd-advertisement");
+    for own in own6(ND_TARGET) {
+        chain = chain.accept("its own address", vec![own]);
+    }
+    chain.end("neighbour advertisement for the address of another")
+}

@@ -1,0 +1,101 @@
+//! The sets of the guard's tables.
+
+use std::time::Duration;
+
+use agents::netlink::nftables::{Batch, Element, Family, KeyType, Set, Table};
+
+/// Interfaces that are guarded wholly. The number is the form of tables and rules: with
+/// another, a table of an older program is made anew (see [`super::install`]).
+pub const GUARDED: &str = "guarded-1";
+/// Interfaces whose addresses are not checked, but whose MAC address is.
+pub const ANY_IP: &str = "any-ip";
+/// Interfaces with any MAC address.
+pub const ANY_MAC: &str = "any-mac";
+/// Interface and MAC address.
+pub const MAC: &str = "mac";
+/// Interface and IPv4 address.
+pub const IPV4: &str = "ipv4";
+/// Interface and IPv4 addresses by prefix.
+pub const NETS4: &str = "nets4";
+/// Interface and IPv6 address.
+pub const IPV6: &str = "ipv6";
+/// Interface and IPv6 addresses by prefix.
+pub const NETS6: &str = "nets6";
+/// Interface and /64 in which it may take addresses.
+pub const PREFIX6: &str = "prefix6";
+/// Addresses that nobody can take: those of NICs, and of gateways.
+pub const STATIC6: &str = "static6";
+/// MAC address and IPv6 address that it has taken.
+pub const LEARNED: &str = "learned6";
+/// IPv6 addresses that are taken.
+pub const CLAIMED: &str = "claimed6";
+/// Interface, and how fast it takes addresses.
+pub const PACE: &str = "pace6";
+/// ICMPv6 types that are nobody's business but the guest's: errors, echo, node information.
+pub const ICMP6_FREE: &str = "icmp6-free";
+/// ICMPv6 types of multicast listeners.
+pub const ICMP6_LISTENER: &str = "icmp6-listener";
+/// IGMP types of hosts.
+pub const IGMP_HOST: &str = "igmp-host";
+
+/// What may be behind an authentication header: nothing that is looked at more closely.
+pub const BEHIND_AH: &str = "behind-ah";
+
+/// A taken address is forgotten after this time without neighbour discovery from it.
+const MEMORY: Duration = Duration::from_secs(24 * 3600);
+const MOST_LEARNED: u32 = 1 << 20;
+const MOST_NICS: u32 = 1 << 16;
+
+/// Adds the sets of a table to the batch, those that rules need but NICs do not with their
+/// elements.
+pub fn add(batch: &mut Batch, table: Table) {
+    use KeyType::{EtherAddress, InterfaceName, Ipv4, Ipv6, Protocol};
+    let set = |name, key| Set::new(table, name, key);
+    batch
+        .add_set(&set(GUARDED, &[InterfaceName]))
+        .add_set(&set(MAC, &[InterfaceName, EtherAddress]))
+        .add_set(&set(IPV4, &[InterfaceName, Ipv4]))
+        .add_set(&set(NETS4, &[InterfaceName, Ipv4]).intervals());
+    if table.family == Family::Arp {
+        return;
+    }
+    batch
+        .add_set(&set(ANY_IP, &[InterfaceName]))
+        .add_set(&set(ANY_MAC, &[InterfaceName]))
+        .add_set(&set(IPV6, &[InterfaceName, Ipv6]))
+        .add_set(&set(NETS6, &[InterfaceName, Ipv6]).intervals())
+        .add_set(&set(PREFIX6, &[InterfaceName, Ipv6]))
+        .add_set(&set(STATIC6, &[Ipv6]))
+        .add_set(
+            &set(LEARNED, &[EtherAddress, Ipv6])
+                .dynamic()
+                .size(MOST_LEARNED)
+                .timeout(MEMORY),
+        )
+        .add_set(
+            &set(CLAIMED, &[Ipv6])
+                .dynamic()
+                .size(MOST_LEARNED)
+                .timeout(MEMORY),
+        )
+        .add_set(
+            &set(PACE, &[InterfaceName])
+                .dynamic()
+                .size(MOST_NICS)
+                .timeout(Duration::from_secs(3600)),
+        );
+    for (name, members) in [
+        (ICMP6_FREE, &[1, 2, 3, 4, 128, 129, 139, 140][..]),
+        (ICMP6_LISTENER, &[131, 132, 143]),
+        (BEHIND_AH, &[4, 6, 41, 50, 132]),
+        (IGMP_HOST, &[0x12, 0x16, 0x17, 0x22]),
+    ] {
+        batch.add_set(&set(name, &[Protocol])).add_elements(
+            table,
+            name,
+            members
+                .iter()
+                .map(|member: &u8| Element::key(vec![*member])),
+        );
+    }
+}

@@ -1,0 +1,35 @@
+//! What the guest may send.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use agents::addr::{self, Ipv6Net};
+
+use crate::config::Config;
+use crate::guard::entry::{Guard, Scope};
+use crate::request::{Connection, Request};
+
+/// None for a NIC that nothing is known of: no address, and no network with a prefix.
+pub(super) fn plan(request: &Request, config: &Config) -> Option<Guard> {
+    let network = request.nic.network.as_ref();
+    let prefixed = network.is_some_and(|net| net.subnet.is_some() || net.subnet6.is_some());
+    if !config.guard.enabled || (request.nic.ip.is_none() && !prefixed) {
+        return None;
+    }
+    let mut addresses: Vec<IpAddr> = request.ipv4.map(IpAddr::V4).into_iter().collect();
+    let mut prefixes = Vec::new();
+    if request.use_ipv6 {
+        addresses.extend(request.ipv6.iter().copied().map(IpAddr::V6));
+        addresses.push(addr::link_local(request.nic.mac).into());
+        let subnet = network.and_then(|network| network.subnet6);
+        prefixes.extend(subnet.filter(|net| net.prefix_len() == 64));
+        prefixes.extend(Ipv6Net::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 64));
+    }
+    Some(Guard {
+        bridged: matches!(request.connection, Connection::Bridged { .. }),
+        scope: Scope::All,
+        mac: request.nic.mac,
+        addresses,
+        nets: Vec::new(),
+        prefixes,
+    })
+}

@@ -1,0 +1,64 @@
+//! Putting back what a flush of the host's filters or a start of the node took away, and taking
+//! back what interfaces that are gone have left.
+
+use agents::netlink::Rtnetlink;
+use agents::netlink::nftables::Nftables;
+
+use crate::config::Config;
+use crate::deadline::Deadline;
+use crate::error::Result;
+use crate::guard::install;
+use crate::lock::Lock;
+use crate::record::{self, Record};
+use crate::run;
+
+/// Takes back what is recorded of interfaces that are gone. The interfaces' names.
+///
+/// # Errors
+/// The folder of records cannot be read. What cannot be taken back is logged, and tried again
+/// the next time.
+pub fn sweep(config: &Config) -> Result<Vec<String>> {
+    let mut rtnetlink = Rtnetlink::open()?;
+    let mut gone = Vec::new();
+    for interface in record::interfaces(&config.state)? {
+        let record = match Record::load(&config.state, &interface) {
+            Ok(Some(record)) => record,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::warn!(interface, %error, "the record");
+                continue;
+            }
+        };
+        let link = rtnetlink.link_by_name(&interface)?;
+        if link.is_some_and(|link| link.index == record.index) {
+            continue;
+        }
+        match run::clean_up(&interface, record.index, config) {
+            Ok(()) => {
+                let instance = record.instance;
+                tracing::info!(interface, instance, "gone; what it left was taken back");
+                gone.push(interface);
+            }
+            Err(error) => tracing::warn!(interface, %error, "not all was taken back"),
+        }
+    }
+    Ok(gone)
+}
+
+/// Makes the guard's tables anew from the records if they are not as they should be; whether
+/// they were not.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn guard(config: &Config) -> Result<bool> {
+    let deadline = Deadline::start(config.deadline_seconds);
+    record::make_folder(&config.state)?;
+    let _lock = Lock::take(&config.state, &deadline)?;
+    let mut nftables = Nftables::open()?;
+    let known = record::known(&config.state, "")?;
+    if install::is_complete(&mut nftables, &known)? {
+        return Ok(false);
+    }
+    install::rebuild(&mut nftables, &known)?;
+    Ok(true)
+}
