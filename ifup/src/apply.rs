@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::guard::entry::{self, Guard, Reserved};
 use crate::guard::install;
+use crate::guard::profile::Named;
 use crate::record;
 use crate::step::Step;
 use crate::sysctl;
@@ -29,6 +30,7 @@ pub struct Host {
     index: Option<u32>,
     bindings: PathBuf,
     state: PathBuf,
+    profiles: Vec<Named>,
     nftables: Option<Nftables>,
     /// What the guard's tables know of the interface.
     guarded: Option<Guard>,
@@ -45,6 +47,7 @@ impl Host {
             index,
             bindings: config.bindings.clone(),
             state: config.state.clone(),
+            profiles: config.named_profiles(),
             nftables: None,
             guarded: None,
             reserved: Vec::new(),
@@ -100,7 +103,10 @@ impl Host {
                     .nics
                     .extend(this.map(|guard| (self.interface.clone(), guard)));
                 known.reserved.extend(self.reserved.iter().copied());
-                Ok(install::rebuild(self.nftables()?, &known)?)
+                let profiles = std::mem::take(&mut self.profiles);
+                let rebuilt = install::rebuild(self.nftables()?, &profiles, &known);
+                self.profiles = profiles;
+                Ok(rebuilt?)
             }
             other => Ok(other?),
         }

@@ -1,11 +1,14 @@
 //! The configuration, `/etc/snf-agents/ifup.toml`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use agents::addr::MacAddr;
 use agents::service::config::{ConfigError, load, load_or_default};
 use serde::Deserialize;
+
+use crate::guard::profile::{self, Named, Profile};
 
 /// Where the configuration is if nothing else is said; it need not be there.
 pub const DEFAULT_PATH: &str = "/etc/snf-agents/ifup.toml";
@@ -24,6 +27,8 @@ pub struct Config {
     pub log: String,
     /// What guests may send.
     pub guard: GuardConfig,
+    /// What may come to guests, by the profile that an instance's tag gives a NIC.
+    pub profiles: BTreeMap<String, Profile>,
     /// Bridged NICs.
     pub bridged: Bridged,
     /// Routed NICs.
@@ -40,11 +45,32 @@ impl Default for Config {
             deadline_seconds: 10,
             log: "warn".to_owned(),
             guard: GuardConfig::default(),
+            profiles: default_profiles(),
             bridged: Bridged::default(),
             routed: Routed::default(),
             nfdhcpd: Nfdhcpd::default(),
         }
     }
+}
+
+/// The profiles of Synnefo's tags.
+fn default_profiles() -> BTreeMap<String, Profile> {
+    let limited = Profile {
+        ping: true,
+        tcp: vec![22, 3389],
+        ..Profile::default()
+    };
+    let unprotected = Profile {
+        all: true,
+        ..Profile::default()
+    };
+    [
+        ("protected", Profile::default()),
+        ("limited", limited),
+        ("unprotected", unprotected),
+    ]
+    .map(|(name, profile)| (name.to_owned(), profile))
+    .into()
 }
 
 /// What guests may send.
@@ -149,12 +175,29 @@ impl Config {
                 return Err(wrong("routed.mac", value, "not an interface's MAC address"));
             }
         }
+        for name in self.profiles.keys() {
+            if !profile::is_name(name) {
+                let reason = "not a name of 1 to 32 letters, digits, - and _";
+                return Err(wrong("profiles", name.clone(), reason));
+            }
+        }
         for name in &self.nfdhcpd.domain {
             if let Err(error) = name.parse::<agents::binding::DomainName>() {
                 return Err(wrong("nfdhcpd.domain", name.clone(), &error.to_string()));
             }
         }
         Ok(())
+    }
+
+    /// The profiles with their names, sorted.
+    pub fn named_profiles(&self) -> Vec<Named> {
+        self.profiles
+            .iter()
+            .map(|(name, profile)| Named {
+                name: name.clone(),
+                profile: profile.clone(),
+            })
+            .collect()
     }
 
     /// The MAC address of routed TAPs.

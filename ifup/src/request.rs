@@ -112,6 +112,8 @@ pub struct Request {
     pub gateway6: Option<Ipv6Addr>,
     /// nfdhcpd serves it.
     pub nfdhcpd: bool,
+    /// The firewall profile that its tags give it.
+    pub profile: Option<String>,
 }
 
 impl Request {
@@ -170,6 +172,7 @@ impl Request {
             gateway,
             gateway6,
             nfdhcpd: network_tags.nfdhcpd,
+            profile: profile(&nic, config)?,
             nic,
         })
     }
@@ -178,6 +181,33 @@ impl Request {
     pub fn interface(&self) -> &str {
         &self.nic.interface
     }
+}
+
+/// The profile that the instance's tags give a NIC, by its name, its UUID or its index, the
+/// first of them that a tag is for.
+fn profile(nic: &NicEnvironment, config: &Config) -> Result<Option<String>> {
+    let index = nic.index.to_string();
+    let names = [nic.name.as_deref(), Some(nic.uuid.as_str()), Some(&index)];
+    for name in names.into_iter().flatten().filter(|name| !name.is_empty()) {
+        for tag in &nic.tags {
+            let profile = tag
+                .strip_prefix("synnefo:network:")
+                .and_then(|rest| rest.rsplit_once(':'))
+                .filter(|(of, _)| *of == name)
+                .map(|(_, profile)| profile);
+            match profile {
+                Some(profile) if config.profiles.contains_key(profile) => {
+                    return Ok(Some(profile.to_owned()));
+                }
+                Some(_) => {
+                    let reason = "no profile of this name is configured";
+                    return Err(NicError::value("TAGS", tag, reason).into());
+                }
+                None => {}
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The number of the table that LINK names.

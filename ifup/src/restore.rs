@@ -55,10 +55,11 @@ pub fn guard(config: &Config) -> Result<bool> {
     record::make_folder(&config.state)?;
     let _lock = Lock::take(&config.state, &deadline)?;
     let mut nftables = Nftables::open()?;
+    let profiles = config.named_profiles();
     let known = record::known(&config.state, "")?;
-    if install::is_complete(&mut nftables, &known)? {
+    if install::is_complete(&mut nftables, &profiles, &known)? {
         return Ok(false);
     }
-    install::rebuild(&mut nftables, &known)?;
+    install::rebuild(&mut nftables, &profiles, &known)?;
     Ok(true)
 }

@@ -173,8 +173,12 @@ impl fmt::Display for Step {
                     Scope::All => "all",
                     Scope::AnyIp => "any IP address",
                     Scope::AnyMac => "any MAC address",
+                    Scope::Nothing => "nothing",
                 };
                 write!(f, "guard {scope}, MAC {}", guard.mac)?;
+                if let Some(profile) = &guard.profile {
+                    write!(f, ", profile {profile}")?;
+                }
                 let addresses = guard.addresses.iter().map(ToString::to_string);
                 let nets = guard.nets.iter().map(ToString::to_string);
                 let prefixes = guard.prefixes.iter().map(|net| format!("taken in {net}"));

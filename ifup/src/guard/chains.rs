@@ -21,7 +21,7 @@ pub struct GuardRule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuardChain {
     /// Name.
-    pub name: &'static str,
+    pub name: String,
     /// Rules in order.
     pub rules: Vec<GuardRule>,
 }
@@ -74,10 +74,10 @@ struct Builder {
 }
 
 impl Builder {
-    fn new(name: &'static str) -> Self {
+    fn new(name: &str) -> Self {
         Self {
             chain: GuardChain {
-                name,
+                name: name.to_owned(),
                 rules: Vec::new(),
             },
         }
@@ -552,7 +552,7 @@ fn learn(name: &'static str, offset: u32, then: &Statement) -> GuardChain {
     let mut again = vec![known(&key, sets::LEARNED)];
     again.extend(take.clone());
     GuardChain {
-        name,
+        name: name.to_owned(),
         rules: vec![
             GuardRule {
                 comment: "it has it already",

@@ -6,7 +6,7 @@ use agents::addr::{IpNet, Ipv6Net, MacAddr};
 use agents::netlink::nftables::{Batch, Element, Table, concat, interface_name};
 use serde::{Deserialize, Serialize};
 
-use super::{ARP, BRIDGE, INET, sets};
+use super::{ARP, BRIDGE, INET, profile, sets};
 
 /// How much of what a guest sends is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub enum Scope {
     AnyIp,
     /// That it is no server or router.
     AnyMac,
+    /// Nothing.
+    Nothing,
 }
 
 /// What the guard knows of a NIC.
@@ -28,6 +30,8 @@ pub struct Guard {
     pub bridged: bool,
     /// How much is checked.
     pub scope: Scope,
+    /// What may come to it; everything if none.
+    pub profile: Option<String>,
     /// Its MAC address.
     #[serde(with = "crate::text")]
     pub mac: MacAddr,
@@ -45,7 +49,7 @@ pub struct Member {
     /// Table.
     pub table: Table,
     /// Set.
-    pub set: &'static str,
+    pub set: String,
     /// Element.
     pub element: Element,
 }
@@ -64,7 +68,7 @@ impl Reserved {
     pub fn member(&self) -> Member {
         Member {
             table: if self.bridged { BRIDGE } else { INET },
-            set: sets::STATIC6,
+            set: sets::STATIC6.to_owned(),
             element: Element::key(self.address.octets().to_vec()),
         }
     }
@@ -76,10 +80,10 @@ impl Guard {
         let table = if self.bridged { BRIDGE } else { INET };
         let name = interface_name(interface);
         let mut members = Vec::new();
-        let mut add = |table, set, element| {
+        let mut add = |table, set: &str, element| {
             members.push(Member {
                 table,
-                set,
+                set: set.to_owned(),
                 element,
             });
         };
@@ -88,7 +92,14 @@ impl Guard {
             Scope::All => sets::GUARDED,
             Scope::AnyIp => sets::ANY_IP,
             Scope::AnyMac => sets::ANY_MAC,
+            Scope::Nothing => "",
         };
+        if let Some(profile) = &self.profile {
+            add(table, &profile::object(profile), Element::key(name.clone()));
+        }
+        if self.scope == Scope::Nothing {
+            return members;
+        }
         add(table, sets::MAC, key(&[&name, &self.mac.octets()]));
         if self.scope == Scope::All {
             let arp = (!self.bridged).then_some(ARP);
@@ -155,10 +166,10 @@ pub fn change(batch: &mut Batch, interface: &str, from: Option<&Guard>, to: Opti
     // The check of an interface ends before what it needs goes, and begins after that is there.
     for member in old.iter().rev() {
         if !new.contains(member) {
-            batch.delete_elements(member.table, member.set, [member.element.clone()]);
+            batch.delete_elements(member.table, &member.set, [member.element.clone()]);
         }
     }
     for member in &new {
-        batch.add_elements(member.table, member.set, [member.element.clone()]);
+        batch.add_elements(member.table, &member.set, [member.element.clone()]);
     }
 }

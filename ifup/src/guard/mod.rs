@@ -17,6 +17,7 @@ pub mod corpus;
 pub mod entry;
 pub mod frame;
 pub mod install;
+pub mod profile;
 pub mod sets;
 
 use agents::netlink::nftables::{Family, Table};

@@ -32,7 +32,7 @@ pub(super) fn plan(
     let fixed = plan
         .steps
         .iter()
-        .any(|step| matches!(step, Step::Guard(guard) if guard.scope != Scope::AnyMac));
+        .any(|step| matches!(step, Step::Guard(guard) if matches!(guard.scope, Scope::All | Scope::AnyIp)));
     plan.steps.push(Step::Port {
         isolated: config.bridged.isolated,
         learning: !fixed,

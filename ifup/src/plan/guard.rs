@@ -8,11 +8,12 @@ use crate::config::Config;
 use crate::guard::entry::{Guard, Scope};
 use crate::request::{Connection, Request};
 
-/// None for a NIC that nothing is known of: no address, and no network with a prefix.
+/// None for a NIC that nothing is known of: no address, no network with a prefix, no profile.
 pub(super) fn plan(request: &Request, config: &Config) -> Option<Guard> {
     let network = request.nic.network.as_ref();
     let prefixed = network.is_some_and(|net| net.subnet.is_some() || net.subnet6.is_some());
-    if !config.guard.enabled || (request.nic.ip.is_none() && !prefixed) {
+    let checked = config.guard.enabled && (request.nic.ip.is_some() || prefixed);
+    if !checked && request.profile.is_none() {
         return None;
     }
     let mut addresses: Vec<IpAddr> = request.ipv4.map(IpAddr::V4).into_iter().collect();
@@ -26,7 +27,8 @@ pub(super) fn plan(request: &Request, config: &Config) -> Option<Guard> {
     }
     Some(Guard {
         bridged: matches!(request.connection, Connection::Bridged { .. }),
-        scope: Scope::All,
+        scope: if checked { Scope::All } else { Scope::Nothing },
+        profile: request.profile.clone(),
         mac: request.nic.mac,
         addresses,
         nets: Vec::new(),
