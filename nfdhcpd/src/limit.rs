@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 /// So many events in a time, and so many at once (the generic cell rate algorithm).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
+    /// Events in the time that was given.
+    pub events: u32,
+    /// Events at once.
+    pub burst: u32,
     /// The time that one event takes up.
     interval: Duration,
     /// How far ahead of time events may come.
@@ -16,6 +20,8 @@ impl Rate {
     pub fn new(events: u32, time: Duration, burst: u32) -> Option<Self> {
         let interval = time.checked_div(events)?;
         Some(Self {
+            events,
+            burst,
             interval,
             tolerance: interval.saturating_mul(burst.saturating_sub(1)),
         })

@@ -146,6 +146,11 @@ impl Collector for Source {
                 &stats.unknown,
             ),
             (
+                "limited",
+                "Packets that the rules dropped: more than a guest may send",
+                &stats.limited,
+            ),
+            (
                 "advertisements",
                 "Router advertisements that nobody asked for",
                 &stats.advertisements,

@@ -42,8 +42,10 @@ use crate::transmit::Transmitter;
 const ADVERTISEMENTS: usize = 64;
 /// Batches of packets taken between two looks at everything else.
 const BATCHES: usize = 8;
+/// How often the rules' counts are read.
+const COUNT_RULES: Duration = Duration::from_secs(5);
 /// The longest sleep.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(5);
 
 /// Runs the daemon until SIGTERM or SIGINT. SIGHUP reads the configuration again from `source`.
 ///
@@ -121,6 +123,10 @@ struct Server {
     /// Of the batch at hand: the packets that go on, and whose answers are sent.
     pass: Vec<u32>,
     sent: Vec<u32>,
+    /// When the rules' counts were read.
+    counted: Instant,
+    /// Whether each binding is worth a line: not the thousands that are there at the start.
+    announce: bool,
     /// The interfaces whose binding is refused.
     refused: BTreeSet<String>,
 }
@@ -158,7 +164,8 @@ impl Server {
             RulesBy::External => (None, None),
             RulesBy::Auto => {
                 let number = config.queues.first().copied().unwrap_or_default();
-                let rules = Rules::install(number, config.mark).context("nftables rules")?;
+                let rules = Rules::install(number, config.mark, config.guest_rate)
+                    .context("nftables rules")?;
                 (Some(rules), Some(NftablesMonitor::open()?))
             }
         };
@@ -192,6 +199,8 @@ impl Server {
             stats: Arc::new(Stats::default()),
             pass: Vec::new(),
             sent: Vec::new(),
+            counted: Instant::now(),
+            announce: false,
             refused: BTreeSet::new(),
             config,
             source,
@@ -207,6 +216,7 @@ impl Server {
         self.rescan()?;
         self.apply_rules();
         self.count();
+        self.announce = true;
         Ok(())
     }
 
@@ -324,6 +334,11 @@ impl Server {
         let old = std::mem::replace(&mut self.config, config);
         self.config.bindings = old.bindings;
         self.config.queues = old.queues;
+        if let Some(rules) = &mut self.rules
+            && let Err(error) = rules.set_rate(self.config.guest_rate)
+        {
+            tracing::error!(%error, "nftables rules: the guests' rate stays as it was");
+        }
         let names: Vec<String> = self.bindings.keys().cloned().collect();
         for name in names {
             self.place(&name);
@@ -449,14 +464,16 @@ impl Server {
                 if self.bindings.get(interface) == Some(&binding) {
                     return;
                 }
-                tracing::info!(
-                    interface,
-                    instance = binding.hostname,
-                    mac = %binding.mac,
-                    ip = binding.ip.map(tracing::field::display),
-                    subnet6 = binding.subnet6.map(tracing::field::display),
-                    "binding"
-                );
+                if self.announce {
+                    tracing::info!(
+                        interface,
+                        instance = binding.hostname,
+                        mac = %binding.mac,
+                        ip = binding.ip.map(tracing::field::display),
+                        subnet6 = binding.subnet6.map(tracing::field::display),
+                        "binding"
+                    );
+                }
                 self.bindings.insert(interface.to_owned(), binding);
                 self.refused.remove(interface);
             }
@@ -475,7 +492,17 @@ impl Server {
     }
 
     /// Tells the counts of what there is now.
-    fn count(&self) {
+    fn count(&mut self) {
+        // The rules' own counts cost a question to the kernel.
+        if self.counted.elapsed() > COUNT_RULES
+            && let Some(rules) = &mut self.rules
+        {
+            self.counted = Instant::now();
+            match rules.limited() {
+                Ok(packets) => self.stats.limited.set(packets),
+                Err(error) => tracing::debug!(%error, "the rules' counts"),
+            }
+        }
         let number = |count: usize| u64::try_from(count).unwrap_or_default();
         self.stats.interfaces.set(number(self.guests.len()));
         self.stats.bindings.set(number(self.bindings.len()));
@@ -600,8 +627,8 @@ impl Server {
     fn serve_queue(&mut self, index: usize) {
         for _ in 0..BATCHES {
             match self.serve_batch(index) {
-                Ok(0) => return,
-                Ok(_) => {}
+                Ok(true) => return,
+                Ok(false) => {}
                 Err(error) => {
                     tracing::warn!(%error, "queue");
                     return;
@@ -610,18 +637,19 @@ impl Server {
         }
     }
 
-    /// Takes one batch of packets from a queue, answers and settles it.
-    fn serve_batch(&mut self, index: usize) -> io::Result<usize> {
+    /// Takes one batch of packets from a queue, answers and settles it. True if nothing more
+    /// waits.
+    fn serve_batch(&mut self, index: usize) -> io::Result<bool> {
         let Some(queue) = self.queues.get_mut(index) else {
-            return Ok(0);
+            return Ok(true);
         };
         let count = match queue.receive() {
-            Ok(0) => return Ok(0),
+            Ok(0) => return Ok(true),
             Ok(count) => count,
             // The kernel has dropped what did not fit; what did is still there.
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                 self.stats.overruns.one();
-                return Ok(1);
+                return Ok(false);
             }
             Err(error) => return Err(error),
         };
@@ -686,7 +714,7 @@ impl Server {
             stats.latency(packets, now.instant.elapsed());
         }
         queue.settle(&self.pass)?;
-        Ok(count)
+        Ok(queue.is_drained())
     }
 }
 

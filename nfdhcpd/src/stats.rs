@@ -80,6 +80,8 @@ pub struct Stats {
     drops: [Count; Reason::ALL.len()],
     /// Packets of interfaces without a binding, which went on.
     pub unknown: Count,
+    /// Packets that the rules dropped since guests sent more than they may.
+    pub limited: Count,
     /// Advertisements that nobody asked for.
     pub advertisements: Count,
     /// Frames that could not be sent.

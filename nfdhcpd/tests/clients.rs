@@ -136,7 +136,7 @@ fn an_interface_without_binding_is_left_alone_and_a_spoofer_gets_nothing() {
         scene.daemon().log()
     );
     // A second server on the bridge hears the stranger: the packets of unknown ports go on.
-    let rules = scene.host.sh("nft list ruleset").unwrap();
+    let rules = scene.queued();
     assert!(rules.contains("tap1") && !rules.contains("tap0"), "{rules}");
 }
 

@@ -94,6 +94,23 @@ pub fn parse(bytes: &[u8]) -> Message<'_> {
     }
 }
 
+/// The id of a packet's message, without looking at the rest. The kernel puts it first.
+pub fn packet_id(bytes: &[u8]) -> Option<u32> {
+    const PACKET: u16 = NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_PACKET;
+    let kind = bytes.get(4..6)?;
+    match bytes.get(HEADERS..HEADERS + 8)? {
+        [_, _, t0, t1, id @ ..]
+            if kind == PACKET.to_ne_bytes() && [*t0, *t1] == NFQA_PACKET_HDR.to_ne_bytes() =>
+        {
+            number(id)
+        }
+        _ => match parse(bytes) {
+            Message::Packet(packet) => Some(packet.id),
+            _ => None,
+        },
+    }
+}
+
 fn parse_packet(mut attributes: &[u8]) -> Option<QueuedPacket<'_>> {
     let mut id = None;
     let (mut port, mut physical) = (0, 0);
@@ -230,6 +247,23 @@ mod tests {
         assert_eq!(packet.source_mac, Some(MacAddr::new([0xaa, 0, 0, 0, 0, 1])));
         assert!(packet.checksum_is_partial);
         assert_eq!(packet.payload, b"abcde");
+        assert_eq!(packet_id(&bytes), Some(9));
+    }
+
+    #[test]
+    fn the_id_is_found_wherever_it_is() {
+        let bytes = packet(&[
+            (NFQA_PAYLOAD, b"abcde"),
+            (NFQA_PACKET_HDR, &[0, 0, 0, 9, 8, 0, 0]),
+        ]);
+        assert_eq!(packet_id(&bytes), Some(9));
+        // The last byte is padding.
+        for cut in 0..bytes.len() - 1 {
+            assert_eq!(packet_id(&bytes[..cut]), None, "{cut}");
+        }
+        let mut verdicts = Vec::new();
+        verdict(42, 7, Verdict::Drop, &mut verdicts);
+        assert_eq!(packet_id(&verdicts), None);
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub trait PacketQueue: AsFd {
     /// What the kernel says. The queue can be used further.
     fn receive(&mut self) -> io::Result<usize>;
 
+    /// Whether the batch was all that waited: there is nothing to take right now.
+    fn is_drained(&self) -> bool;
+
     /// The packet with this number of the batch. `None` if the kernel's message was none that we
     /// understand.
     fn packet(&self, index: usize) -> Option<QueuedPacket<'_>>;

@@ -28,6 +28,8 @@ pub struct NetfilterQueue {
     socket: OwnedFd,
     receiver: Receiver,
     received: usize,
+    /// The highest id of the batch.
+    last: Option<u32>,
     verdicts: Vec<u8>,
 }
 
@@ -60,6 +62,7 @@ impl NetfilterQueue {
             socket,
             receiver: Receiver::new(BATCH, SIZE_LIMIT + 1 + OVERHEAD),
             received: 0,
+            last: None,
             verdicts: Vec::with_capacity(32 * (BATCH + 1)),
         };
         queue.send(&request)?;
@@ -122,7 +125,12 @@ impl AsFd for NetfilterQueue {
 }
 
 impl PacketQueue for NetfilterQueue {
+    fn is_drained(&self) -> bool {
+        self.received < BATCH
+    }
+
     fn receive(&mut self) -> io::Result<usize> {
+        self.last = None;
         self.received = match self.receiver.receive(self.socket.as_fd()) {
             Ok(count) => count,
             Err(error) => {
@@ -133,6 +141,16 @@ impl PacketQueue for NetfilterQueue {
                 };
             }
         };
+        // Ids count up; the difference is taken so that their wrapping at 2^32 does no harm.
+        let ids =
+            (0..self.received).filter_map(|index| message::packet_id(self.receiver.get(index)?));
+        self.last = ids.reduce(|last, id| {
+            if id.wrapping_sub(last) < 1 << 31 {
+                id
+            } else {
+                last
+            }
+        });
         Ok(self.received)
     }
 
@@ -148,19 +166,8 @@ impl PacketQueue for NetfilterQueue {
         for id in pass {
             message::verdict(self.number, *id, Verdict::Accept, &mut self.verdicts);
         }
-        // What is left of the batch, and nothing newer: ids count up. The difference is taken so
-        // that their wrapping at 2^32 does no harm.
-        let ids = (0..self.received)
-            .filter_map(|index| self.packet(index))
-            .map(|packet| packet.id);
-        let last = ids.reduce(|last, id| {
-            if id.wrapping_sub(last) < 1 << 31 {
-                id
-            } else {
-                last
-            }
-        });
-        if let Some(last) = last
+        // What is left of the batch, and nothing newer.
+        if let Some(last) = self.last
             && pass.len() < self.received
         {
             message::verdict_up_to(self.number, last, Verdict::Drop, &mut self.verdicts);

@@ -10,21 +10,33 @@
 //! then their interface is the bridge. So the bridge family marks what is to be queued, by port,
 //! and the inet family queues by the mark.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 use agents::netlink::nftables::{
-    Batch, Chain, Element, Family, Field, Hook, KeyType, Nftables, Set, Statement, Table,
+    Batch, Chain, Element, Family, Field, Hook, KeyType, MetaKey, Nftables, Set, Statement, Table,
     interface_name,
 };
+
+use crate::limit::Rate;
 
 const BRIDGE: Table = Table::new(Family::Bridge, "nfdhcpd");
 const INET: Table = Table::new(Family::Inet, "nfdhcpd");
 const CHAIN: &str = "prerouting";
 /// The set of either table.
 const PORTS: &str = "interfaces";
+/// The chain of either table for the packets that we answer.
+const ASK: &str = "ask";
+/// The set of either table in which the kernel keeps each interface's rate, for how long, and how
+/// many at most.
+const RATES: &str = "rates";
+const FORGET: Duration = Duration::from_secs(60);
+const RATES_SIZE: u32 = 65_536;
+/// The comment of the rules that drop what is over the rate.
+const OVER: &str = "over the rate of one guest";
 /// Behind the anti-spoofing rules of ifup (-310), before br_netfilter and connection tracking.
 const PRIORITY: i32 = -290;
 
@@ -65,19 +77,27 @@ pub struct Rules {
     method: Method,
     queue: u16,
     mark: u32,
+    rate: Option<Rate>,
+    /// Packets over the rate: in all, and of them those that the rules at hand have counted.
+    limited_before: u64,
+    limited_now: u64,
     /// What the kernel's sets hold, as far as we know.
     present: BTreeMap<String, Attachment>,
     /// What they are to hold.
     wanted: BTreeMap<String, Attachment>,
+    /// The interfaces for which the two may differ: with thousands of interfaces, looking at all
+    /// would cost more than anything else that is done for a packet.
+    touched: BTreeSet<String>,
 }
 
 impl Rules {
     /// Finds out what the kernel can do and loads the rules, for no interface yet; what was left
     /// of an earlier run is replaced. The queue must be bound before.
+    /// More than `rate` of one guest is dropped by the rules.
     ///
     /// # Errors
     /// What the kernel says, or that it can queue nothing at all.
-    pub fn install(queue: u16, mark: u32) -> io::Result<Self> {
+    pub fn install(queue: u16, mark: u32, rate: Option<Rate>) -> io::Result<Self> {
         let mut kernel = Nftables::open().map_err(io::Error::other)?;
         let native = Statement::Queue {
             number: queue,
@@ -111,11 +131,27 @@ impl Rules {
             method,
             queue,
             mark,
+            rate,
+            limited_before: 0,
+            limited_now: 0,
             present: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            touched: BTreeSet::new(),
         };
         rules.reload()?;
         Ok(rules)
+    }
+
+    /// Holds guests to another rate.
+    ///
+    /// # Errors
+    /// What the kernel says; the old rate stays then.
+    pub fn set_rate(&mut self, rate: Option<Rate>) -> io::Result<()> {
+        if rate == self.rate {
+            return Ok(());
+        }
+        let old = std::mem::replace(&mut self.rate, rate);
+        self.reload().inspect_err(|_| self.rate = old)
     }
 
     /// How packets reach us on this kernel.
@@ -133,6 +169,13 @@ impl Rules {
             // "Add" first, so that deleting what is not there does not fail.
             batch.add_table(table).delete_table(table).add_table(table);
             batch.add_set(&Set::new(table, PORTS, &[KeyType::InterfaceName]));
+            batch.add_set(
+                &Set::new(table, RATES, &[KeyType::InterfaceName])
+                    .dynamic()
+                    .timeout(FORGET)
+                    .size(RATES_SIZE),
+            );
+            batch.add_chain(&Chain::regular(table, ASK));
             batch.add_chain(&Chain::base(table, CHAIN, Hook::Prerouting, PRIORITY));
         }
         self.add_rules(&mut batch);
@@ -145,6 +188,7 @@ impl Rules {
         }
         self.kernel.commit(&batch).map_err(io::Error::other)?;
         self.present.clone_from(&self.wanted);
+        self.touched.clear();
         Ok(())
     }
 
@@ -169,6 +213,9 @@ impl Rules {
                 },
             ),
         };
+        self.add_ask_chain(BRIDGE, bridged, batch);
+        self.add_ask_chain(INET, routed.clone(), batch);
+
         batch.add_rule(BRIDGE, CHAIN, &[not_ours, Statement::Accept]);
         for request in [DHCP4, DHCP6, ROUTER_SOLICITATION] {
             let ether_type: &[u8] = if request.ipv6 {
@@ -178,19 +225,12 @@ impl Rules {
             };
             let mut rule = vec![Statement::equal(Field::ETHER_TYPE, ether_type)];
             rule.extend(request.matches());
-            rule.extend([Statement::Counter, bridged.clone()]);
+            rule.push(Statement::Goto(ASK.to_owned()));
             batch.add_rule(BRIDGE, CHAIN, &rule);
         }
         if let Method::Target { .. } = self.method {
-            let marked = Statement::equal(
-                Field::Meta(agents::netlink::nftables::MetaKey::Mark),
-                &self.mark.to_ne_bytes(),
-            );
-            batch.add_rule(
-                INET,
-                CHAIN,
-                &[marked.clone(), Statement::Counter, routed.clone()],
-            );
+            let marked = Statement::equal(Field::Meta(MetaKey::Mark), &self.mark.to_ne_bytes());
+            batch.add_rule(INET, CHAIN, &[marked.clone(), routed]);
             // Nobody listened: the mark has done its work, and is nobody else's business.
             batch.add_rule(INET, CHAIN, &[marked, Statement::SetMark(0)]);
         }
@@ -203,57 +243,106 @@ impl Rules {
             let family = u8::try_from(family).unwrap_or_default();
             let mut rule = vec![
                 ours.clone(),
-                Statement::equal(
-                    Field::Meta(agents::netlink::nftables::MetaKey::Family),
-                    &[family],
-                ),
+                Statement::equal(Field::Meta(MetaKey::Family), &[family]),
             ];
             rule.extend(request.matches());
-            rule.extend([Statement::Counter, routed.clone()]);
+            rule.push(Statement::Goto(ASK.to_owned()));
             batch.add_rule(INET, CHAIN, &rule);
         }
     }
 
+    /// The chain for what we answer: what is more than a guest's rate ends here, before it costs us
+    /// anything, and the rest comes to us.
+    fn add_ask_chain(&self, table: Table, queue: Statement, batch: &mut Batch) {
+        if let Some(rate) = self.rate {
+            batch.add_rule_named(
+                table,
+                ASK,
+                &[
+                    Statement::LimitEach {
+                        key: vec![Field::INPUT_NAME],
+                        set: RATES.to_owned(),
+                        timeout: FORGET,
+                        rate: rate.events.into(),
+                        burst: rate.burst,
+                    },
+                    Statement::Counter,
+                    Statement::Drop,
+                ],
+                OVER,
+            );
+        }
+        batch.add_rule(table, ASK, &[Statement::Counter, queue]);
+    }
+
+    /// How many packets the rules have dropped since guests sent more than they may.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn limited(&mut self) -> io::Result<u64> {
+        let mut now = 0;
+        for table in [BRIDGE, INET] {
+            let rules = self.kernel.rules(table).map_err(io::Error::other)?;
+            let over = rules.iter().filter(|rule| rule.comment == OVER);
+            now += over
+                .filter_map(|rule| rule.counter)
+                .map(|(packets, _)| packets)
+                .sum::<u64>();
+        }
+        // Rules that were loaded anew count from 0.
+        self.limited_before += now.checked_sub(self.limited_now).unwrap_or(now);
+        self.limited_now = now;
+        Ok(self.limited_before)
+    }
+
     /// Notes that the packets of this interface are wanted; [`apply`](Self::apply) does it.
     pub fn add(&mut self, interface: &str, attachment: Attachment) {
-        self.wanted.insert(interface.to_owned(), attachment);
+        if self.wanted.get(interface) != Some(&attachment) {
+            self.wanted.insert(interface.to_owned(), attachment);
+            self.touched.insert(interface.to_owned());
+        }
     }
 
     /// Notes that the packets of this interface are wanted no more.
     pub fn remove(&mut self, interface: &str) {
-        self.wanted.remove(interface);
+        if self.wanted.remove(interface).is_some() {
+            self.touched.insert(interface.to_owned());
+        }
     }
 
     /// Makes the kernel's sets what is wanted.
     ///
     /// # Errors
-    /// What the kernel says; nothing was changed then.
+    /// What the kernel says; nothing was changed then, and the next call tries again.
     pub fn apply(&mut self) -> io::Result<()> {
-        if self.wanted == self.present {
+        if self.touched.is_empty() {
             return Ok(());
         }
         let mut batch = Batch::new();
-        for (interface, attachment) in &self.present {
-            if self.wanted.get(interface) != Some(attachment) {
-                let element = Element::key(interface_name(interface));
-                batch.delete_elements(table(*attachment), PORTS, [element]);
+        let changed =
+            |interface: &&String| self.present.get(*interface) != self.wanted.get(*interface);
+        for interface in self.touched.iter().filter(changed) {
+            let element = || [Element::key(interface_name(interface))];
+            if let Some(attachment) = self.present.get(interface) {
+                batch.delete_elements(table(*attachment), PORTS, element());
             }
-        }
-        for (interface, attachment) in &self.wanted {
-            if self.present.get(interface) != Some(attachment) {
-                let element = Element::key(interface_name(interface));
-                batch.add_elements(table(*attachment), PORTS, [element]);
+            if let Some(attachment) = self.wanted.get(interface) {
+                batch.add_elements(table(*attachment), PORTS, element());
             }
         }
         match self.kernel.commit(&batch) {
-            Ok(()) => {
-                self.present.clone_from(&self.wanted);
-                Ok(())
-            }
+            Ok(()) => {}
             // Somebody changed our tables: put them back whole.
-            Err(error) if error.is_not_found() => self.reload(),
-            Err(error) => Err(io::Error::other(error)),
+            Err(error) if error.is_not_found() => return self.reload(),
+            Err(error) => return Err(io::Error::other(error)),
         }
+        for interface in std::mem::take(&mut self.touched) {
+            match self.wanted.get(&interface) {
+                Some(attachment) => self.present.insert(interface, *attachment),
+                None => self.present.remove(&interface),
+            };
+        }
+        Ok(())
     }
 
     /// Takes our tables out of the kernel.

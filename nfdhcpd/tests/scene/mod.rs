@@ -61,7 +61,9 @@ impl Scene {
         let path = self.scratch.write("nfdhcpd.toml", &text).unwrap();
         let mut command = self.host.command(env!("CARGO_BIN_EXE_nfdhcpd"));
         command.arg("--config").arg(path).arg("run");
+        // Of a daemon that is started again, the log is new.
         let log = self.scratch.join("nfdhcpd.log");
+        let _ = std::fs::remove_file(&log);
         self.daemon = Some(Daemon::spawn("nfdhcpd", &mut command, &log).unwrap());
     }
 
@@ -78,6 +80,16 @@ impl Scene {
             .arg(self.scratch.join("nfdhcpd.toml"))
             .args(arguments);
         harness::process::check(&mut command, wait::USUAL)
+    }
+
+    /// The interfaces whose packets the rules queue, as `nft` shows them.
+    pub fn queued(&self) -> String {
+        let sets = ["bridge", "inet"].map(|family| {
+            self.host
+                .sh(&format!("nft list set {family} nfdhcpd interfaces"))
+                .unwrap()
+        });
+        sets.concat()
     }
 
     pub fn daemon(&mut self) -> &mut Daemon {
@@ -175,6 +187,45 @@ impl Scene {
         let output = harness::process::run(&mut command, wait::USUAL)?;
         Ok(output.stdout + &output.stderr)
     }
+}
+
+/// A DHCPDISCOVER (1) or DHCPREQUEST (3) of the guest with this number, as a frame.
+pub fn dhcp_frame(number: u8, kind: u8, xid: u32, options: &[u8]) -> Vec<u8> {
+    let mac = [0xaa, 0, 0, 0, 0, number];
+    let mut message = vec![0; 236];
+    message[..4].copy_from_slice(&[1, 1, 6, 0]);
+    message[4..8].copy_from_slice(&xid.to_be_bytes());
+    message[28..34].copy_from_slice(&mac);
+    message.extend([99, 130, 83, 99, 53, 1, kind]);
+    message.extend(options);
+    message.push(255);
+    message.resize(300, 0);
+    let mut frame = Vec::new();
+    etherparse::PacketBuilder::ethernet2(mac, [0xff; 6])
+        .ipv4([0; 4], [255; 4], 64)
+        .udp(68, 67)
+        .write(&mut frame, &message)
+        .unwrap();
+    frame
+}
+
+/// The type of the DHCP message in a frame to the guest, if it is the answer to `xid`.
+pub fn dhcp_answer(frame: &[u8], xid: u32) -> Option<u8> {
+    let is_answer = frame.get(34..38) == Some(&[0, 67, 0, 68])
+        && frame.get(46..50) == Some(&xid.to_be_bytes()[..]);
+    // The message type is the first option.
+    if is_answer {
+        frame.get(42 + 242).copied()
+    } else {
+        None
+    }
+}
+
+/// Asks once, and waits for the answer.
+pub fn discover(tap: &Tap, number: u8, xid: u32, limit: std::time::Duration) -> Option<Vec<u8>> {
+    tap.send(&dhcp_frame(number, 1, xid, &[])).unwrap();
+    tap.receive_matching(limit, |frame| dhcp_answer(frame, xid).is_some())
+        .unwrap()
 }
 
 const DHCLIENT_CONF: &str = "\
