@@ -259,11 +259,11 @@ impl Rules {
                 table,
                 ASK,
                 &[
-                    Statement::LimitEach {
+                    Statement::Meter {
                         key: vec![Field::INPUT_NAME],
                         set: RATES.to_owned(),
-                        timeout: FORGET,
                         rate: rate.events.into(),
+                        seconds: 1,
                         burst: rate.burst,
                     },
                     Statement::Counter,

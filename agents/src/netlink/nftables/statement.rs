@@ -4,11 +4,7 @@
 
 use std::time::Duration;
 
-<<<<<<< HEAD
 use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED};
-=======
-use netlink_packet_core::{DefaultNla, Emitable as _, NLA_F_NESTED};
->>>>>>> c4b4704 (nfdhcpd: a rate of each guest in the rules, and proof of what goes wrong on a node)
 use netlink_packet_netfilter::nftables::{
     Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute,
     Lookup, Meta, MetaKey as RawMeta, Operator as RawOperator, Payload, Register,
@@ -249,7 +245,6 @@ pub enum Statement {
         /// Renews the time if it is there; else one that is there does not match.
         update: bool,
     },
-<<<<<<< HEAD
     /// Goes on for those beyond so many in a time, counted for each key in a set by itself.
     Meter {
         /// Parts of the key, in order.
@@ -260,19 +255,6 @@ pub enum Statement {
         rate: u64,
         /// In how many seconds.
         seconds: u64,
-=======
-    /// Goes on for those that are more than so many in a time of the same key. The set must be
-    /// dynamic, with timeouts: a key is forgotten when nothing came for that long.
-    LimitEach {
-        /// Parts of the key, in order.
-        key: Vec<Field>,
-        /// Name of the set.
-        set: String,
-        /// When a key is forgotten.
-        timeout: Duration,
-        /// How many packets in a second.
-        rate: u64,
->>>>>>> c4b4704 (nfdhcpd: a rate of each guest in the rules, and proof of what goes wrong on a node)
         /// How many more at once.
         burst: u32,
     },
@@ -435,12 +417,6 @@ fn word(kind: u16, value: &str) -> DefaultNla {
     DefaultNla::new(kind, bytes)
 }
 
-fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
-    let mut bytes = vec![0; attributes.buffer_len()];
-    attributes.emit(&mut bytes);
-    DefaultNla::new(kind | NLA_F_NESTED, bytes)
-}
-
 /// The expressions that a statement is to the kernel.
 pub(super) fn encode(statement: &Statement) -> Vec<ListAttribute<ExpressionAttribute>> {
     match statement {
@@ -514,7 +490,6 @@ pub(super) fn encode(statement: &Statement) -> Vec<ListAttribute<ExpressionAttri
             list.push(other("dynset", attributes));
             list
         }
-<<<<<<< HEAD
         Statement::Meter {
             key,
             set,
@@ -524,38 +499,13 @@ pub(super) fn encode(statement: &Statement) -> Vec<ListAttribute<ExpressionAttri
         } => {
             let mut list = load_key(key.iter().map(|field| (*field, None)));
             let limit = limit(*rate, *seconds, LimitUnit::Packets, *burst, true);
-=======
-        Statement::LimitEach {
-            key,
-            set,
-            timeout,
-            rate,
-            burst,
-        } => {
-            let mut list = load_key(key.iter().map(|field| (*field, None)));
-            let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-            // Rate, seconds, burst, of packets, and inverted: it matches what is over.
-            let limit = [
-                long(1, *rate),
-                long(2, 1),
-                number(3, *burst),
-                number(4, 0),
-                number(5, 1),
-            ];
->>>>>>> c4b4704 (nfdhcpd: a rate of each guest in the rules, and proof of what goes wrong on a node)
             list.push(other(
                 "dynset",
                 vec![
                     word(1, set),
-<<<<<<< HEAD
                     // NFT_DYNSET_OP_UPDATE; NFTA_DYNSET_EXPR: the limit that each element has
                     number(3, 1),
                     number(4, FIRST_REGISTER),
-=======
-                    number(3, 1),
-                    number(4, FIRST_REGISTER),
-                    long(6, milliseconds),
->>>>>>> c4b4704 (nfdhcpd: a rate of each guest in the rules, and proof of what goes wrong on a node)
                     nested(7, &[word(1, "limit"), nested(2, &limit)]),
                 ],
             ));
