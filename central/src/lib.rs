@@ -5,6 +5,7 @@
 //! - `model`: the tables
 //! - `ganeti`: what is asked of Ganeti, and how it is made certain that it is asked once
 //! - `dispatch`: messages, put in order and applied
+//! - `reconcile`: what repairs state when events could not
 //! - [`admin`]: what operators do from a shell
 
 pub mod admin;
@@ -13,4 +14,5 @@ pub mod config;
 mod dispatch;
 mod ganeti;
 mod model;
+mod reconcile;
 pub mod serve;

@@ -20,11 +20,17 @@ use crate::ganeti::measurement;
 use crate::ganeti::naming::Naming;
 use crate::ganeti::submission::Submitter;
 use crate::model::database;
+use crate::reconcile::polling;
 
 /// How often pending intents are tried.
 const SWEEP: Duration = Duration::from_secs(5);
 /// How often the clusters are measured.
 const MEASURE: Duration = Duration::from_secs(30);
+/// How often jobs are asked for where there is no broker, and where there is one.
+const FOLLOW_ALONE: Duration = Duration::from_secs(1);
+const FOLLOW: Duration = Duration::from_secs(30);
+/// How long a job's messages are waited for before it is asked for.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long requests may go on after the end was asked for.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -70,8 +76,22 @@ pub async fn run(
             async move { measurement::measure_all(&ganeti).await }
         }
     }));
-    if config.broker_urls.is_empty() {
-        tracing::warn!("no broker is configured: states will not follow what Ganeti does");
+    let alone = config.broker_urls.is_empty();
+    let (interval, patience) = if alone {
+        (FOLLOW_ALONE, Duration::ZERO)
+    } else {
+        (FOLLOW, PATIENCE)
+    };
+    background.spawn(periodically(interval, "follow jobs", stopped.clone(), {
+        let ganeti = Arc::clone(&ganeti);
+        let patience = i64::try_from(patience.as_micros()).unwrap_or(i64::MAX);
+        move || {
+            let ganeti = Arc::clone(&ganeti);
+            async move { polling::follow(&ganeti, patience).await }
+        }
+    }));
+    if alone {
+        tracing::warn!("no broker is configured: jobs are followed by asking for them");
     } else {
         background.spawn(consumer::run(
             Arc::clone(&ganeti),

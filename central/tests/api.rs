@@ -1,5 +1,13 @@
 //! The API over HTTP, against SQLite and a RAPI that answers as the real one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss
+)]
+
 mod support;
 
 use reqwest::Method;
@@ -334,7 +342,7 @@ async fn others_servers_networks_and_ports_are_not_there() {
         .iter()
         .map(|network| &network["name"])
         .collect();
-    assert_eq!(names, ["bridged", "routed"]);
+    assert_eq!(names, ["bridged", "routed", "public"]);
     let mut order = central.order("spy", &[]).await;
     order["server"]["networks"] = json!([{"uuid": "3"}]);
     central
@@ -696,4 +704,217 @@ async fn lists_come_in_pages() {
         .await
         .expect(200);
     assert_eq!(named["servers"].as_array().unwrap().len(), 1);
+}
+
+/// A central whose jobs succeed, followed without a broker, and a server that is up.
+async fn with_server() -> (Central, String) {
+    let central = Central::start().await;
+    central.rapi.succeed();
+    let id = central.create("web", &["bridged"]).await;
+    idle(&central, &id, "ACTIVE").await;
+    (central, id)
+}
+
+/// Waits until a server has a status and nothing more to do.
+async fn idle(central: &Central, id: &str, status: &str) {
+    until(status, async || {
+        let server = central.server(id).await;
+        server["status"] == status && server["SNF:task_state"] == ""
+    })
+    .await;
+}
+
+async fn gone(central: &Central, id: &str) {
+    until("DELETED", async || {
+        central.server(id).await["status"] == "DELETED"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_broker_jobs_are_asked_for() {
+    let (central, id) = with_server().await;
+    let server = central.server(&id).await;
+    let addresses = server["addresses"]["bridged"].as_array().unwrap();
+    assert_eq!(addresses[0]["addr"], "10.66.1.2");
+    let v6 = addresses[1]["addr"].as_str().unwrap();
+    assert!(v6.starts_with("fd66:1::a800:"), "{v6}");
+    let path = format!("/compute/v2.0/servers/{id}");
+    let action = format!("{path}/action");
+    central
+        .post(&action, json!({"os-stop": null}))
+        .await
+        .expect(202);
+    idle(&central, &id, "SHUTOFF").await;
+    let cyclades = central.get(&format!("/cyclades{path}")).await.expect(200);
+    assert_eq!(cyclades["server"]["status"], "STOPPED");
+    central.delete(&path).await.expect(204);
+    gone(&central, &id).await;
+}
+
+#[tokio::test]
+async fn a_resize_keeps_the_disk_and_ends_with_the_new_flavor() {
+    let (central, id) = with_server().await;
+    let small = central.id_of("/compute/v2.0/flavors", "small").await;
+    let path = format!("/compute/v2.0/servers/{id}/action");
+    let resize = json!({"resize": {"flavorRef": small}});
+    central
+        .post(&path, resize.clone())
+        .await
+        .fault(409, "conflict");
+    central
+        .post(&path, json!({"os-stop": null}))
+        .await
+        .expect(202);
+    idle(&central, &id, "SHUTOFF").await;
+    central.post(&path, resize.clone()).await.expect(202);
+    assert_eq!(central.server(&id).await["status"], "RESIZE");
+    let body = json!({"beparams": {"vcpus": 2, "minmem": 256, "maxmem": 256}});
+    assert_eq!(central.rapi.last().body, body);
+    idle(&central, &id, "SHUTOFF").await;
+    assert_eq!(central.server(&id).await["flavor"]["id"], small.as_str());
+    central.post(&path, resize).await.fault(400, "badRequest");
+}
+
+#[tokio::test]
+async fn nics_come_and_go() {
+    let (central, id) = with_server().await;
+    let interfaces = format!("/compute/v2.0/servers/{id}/os-interface");
+    let body = json!({"interfaceAttachment": {"net_id": "2"}});
+    let made = central.post(&interfaces, body).await.expect(200)["interfaceAttachment"].take();
+    assert_eq!(made["port_state"], "BUILD");
+    let change = central.rapi.last().body;
+    assert_eq!(change["hotplug"], true);
+    assert_eq!(change["nics"][0][2]["ip"], "10.66.2.2");
+    idle(&central, &id, "ACTIVE").await;
+    let port = made["port_id"].as_str().unwrap();
+    let shown = central
+        .get(&format!("{interfaces}/{port}"))
+        .await
+        .expect(200);
+    assert_eq!(shown["interfaceAttachment"]["port_state"], "ACTIVE");
+    let server = central.server(&id).await;
+    assert_eq!(server["addresses"]["routed"][0]["addr"], "10.66.2.2");
+    // By the network's own words.
+    let path = format!("/network/v2.0/ports/{port}");
+    central.delete(&path).await.expect(204);
+    idle(&central, &id, "ACTIVE").await;
+    central.get(&path).await.fault(404, "itemNotFound");
+    let ports = central
+        .get(&format!("/network/v2.0/ports?device_id={id}"))
+        .await
+        .expect(200);
+    assert_eq!(ports["ports"].as_array().unwrap().len(), 1);
+    // Its address is free again, here for a server that does not run.
+    let action = format!("/compute/v2.0/servers/{id}/action");
+    central
+        .post(&action, json!({"os-stop": null}))
+        .await
+        .expect(202);
+    idle(&central, &id, "SHUTOFF").await;
+    let body = json!({"port": {"network_id": "2", "device_id": id,
+                               "fixed_ips": [{"ip_address": "10.66.2.2"}]}});
+    central.post("/network/v2.0/ports", body).await.expect(201);
+    assert!(central.rapi.last().body.get("hotplug").is_none());
+}
+
+#[tokio::test]
+async fn a_floating_ip_outlives_the_servers_it_was_on() {
+    let (central, id) = with_server().await;
+    let path = "/network/v2.0/floatingips";
+    let body = json!({"floatingip": {"floating_network_id": "4"}});
+    let made = central.post(path, body).await.expect(201)["floatingip"].take();
+    assert_eq!(made["floating_ip_address"], "192.0.2.2");
+    let one = format!("{path}/{}", made["id"].as_str().unwrap());
+    let other = central
+        .ask(Method::GET, &one, Some(OTHER_TOKEN), None)
+        .await;
+    other.fault(404, "itemNotFound");
+    let action = format!("/compute/v2.0/servers/{id}/action");
+    let add = json!({"addFloatingIp": {"address": "192.0.2.2"}});
+    central.post(&action, add.clone()).await.expect(202);
+    idle(&central, &id, "ACTIVE").await;
+    let shown = central.get(&one).await.expect(200)["floatingip"].take();
+    assert_eq!(shown["instance_id"], id.as_str());
+    central.post(&action, add).await.fault(409, "conflict");
+    central.delete(&one).await.fault(409, "conflict");
+    let server = central.server(&id).await;
+    assert_eq!(
+        server["addresses"]["public"][0]["OS-EXT-IPS:type"],
+        "floating"
+    );
+    // The older service tells the same, in its own words.
+    let old = format!(
+        "/compute/v2.0/os-floating-ips/{}",
+        made["id"].as_str().unwrap()
+    );
+    let old = central.get(&old).await.expect(200);
+    assert_eq!(old["floating_ip"]["ip"], "192.0.2.2");
+
+    let detach = json!({"floatingip": {"port_id": null}});
+    central.put(&one, detach).await.expect(200);
+    idle(&central, &id, "ACTIVE").await;
+    let shown = central.get(&one).await.expect(200)["floatingip"].take();
+    assert_eq!(shown["port_id"], Value::Null);
+    // On again, by the port that the server has; then the server goes.
+    let ports = central.get("/network/v2.0/ports").await.expect(200);
+    let attach = json!({"floatingip": {"port_id": ports["ports"][0]["id"]}});
+    central.put(&one, attach).await.expect(200);
+    idle(&central, &id, "ACTIVE").await;
+    central
+        .delete(&format!("/compute/v2.0/servers/{id}"))
+        .await
+        .expect(204);
+    gone(&central, &id).await;
+    let shown = central.get(&one).await.expect(200)["floatingip"].take();
+    assert_eq!(shown["instance_id"], Value::Null);
+    central.delete(&one).await.expect(204);
+    central.get(&one).await.fault(404, "itemNotFound");
+}
+
+#[tokio::test]
+async fn keypairs_are_checked_and_counted() {
+    let central = Central::start().await;
+    let path = "/compute/v2.0/os-keypairs";
+    let key =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3nT0k4d1sN1mXyZ9fQ0vJ8b5m7QkzG8m8WlB8fTQ6E a@b";
+    let create = async |body: Value| central.post(path, json!({"keypair": body})).await;
+    let made = create(json!({"name": "mine", "public_key": key}))
+        .await
+        .expect(200);
+    assert_eq!(made["keypair"]["public_key"], key);
+    create(json!({"name": "mine", "public_key": key}))
+        .await
+        .fault(409, "conflict");
+    for bad in [
+        "",
+        "ssh-ed25519",
+        "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIA==",
+        "ssh-ed25519 ???",
+    ] {
+        let body = json!({"name": "x", "public_key": bad});
+        let message = create(body).await.fault(400, "badRequest");
+        assert!(message.contains("keypair.public_key"), "{message}");
+    }
+    let generated = create(json!({"name": "made"})).await.expect(200);
+    let private = generated["keypair"]["private_key"].as_str().unwrap();
+    assert!(private.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----\n"));
+    let shown = central.get(&format!("{path}/made")).await.expect(200);
+    assert_eq!(shown["keypair"].get("private_key"), None);
+    central.delete(&format!("{path}/made")).await.expect(202);
+    central
+        .delete(&format!("/cyclades{path}/mine"))
+        .await
+        .expect(204);
+    // Some fall over with more than ten.
+    for index in 0..12 {
+        let body = json!({"name": format!("k{index}"), "public_key": key});
+        create(body).await.expect(200);
+    }
+    let mut order = central.order("x", &[]).await;
+    order["server"]["key_name"] = json!("nobodys");
+    central
+        .post("/compute/v2.0/servers", order)
+        .await
+        .fault(404, "itemNotFound");
 }

@@ -3,7 +3,7 @@
 //! Fields that nobody asks for are ignored: every client sends some of its own.
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::header;
 use serde_json::{Map, Value};
 
@@ -58,32 +58,49 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Fault;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
-        let media = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).to_lowercase());
-        if let Some(media) = media
-            && !media.contains("json")
-        {
-            return Err(Fault::new(
-                Kind::BadMediaType,
-                format!(
-                    "Content-Type: {}: only application/json is read",
-                    super::fault::shortened(&media)
-                ),
-            ));
-        }
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|rejection| {
-                if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-                    Fault::over_limit("body: too long")
-                } else {
-                    Fault::bad_request(format!("body: {rejection}"))
-                }
-            })?;
+        let bytes = read(request, state).await?;
         Self::parse(&bytes)
     }
+}
+
+impl<S: Send + Sync> OptionalFromRequest<S> for Body {
+    type Rejection = Fault;
+
+    /// None for an empty body.
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Fault> {
+        let bytes = read(request, state).await?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        Self::parse(&bytes).map(Some)
+    }
+}
+
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Fault> {
+    let media = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).to_lowercase());
+    if let Some(media) = media
+        && !media.contains("json")
+    {
+        return Err(Fault::new(
+            Kind::BadMediaType,
+            format!(
+                "Content-Type: {}: only application/json is read",
+                super::fault::shortened(&media)
+            ),
+        ));
+    }
+    Bytes::from_request(request, state)
+        .await
+        .map_err(|rejection| {
+            if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+                Fault::over_limit("body: too long")
+            } else {
+                Fault::bad_request(format!("body: {rejection}"))
+            }
+        })
 }
 
 /// An object in a body, and where in the body it is.

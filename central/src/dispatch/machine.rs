@@ -42,6 +42,42 @@ pub struct Change {
     pub removed: bool,
 }
 
+impl Change {
+    /// Writes down in `server` what the event says of it. What else is to be changed (NICs, the
+    /// flavor, what a removed server had) is the caller's task.
+    pub fn write(&self, server: &mut server::Model, event: &Event<'_>, status: &str) {
+        let order = event.order;
+        if self.job {
+            server.job_id = order.job;
+            server.job_rank = order.rank;
+            server.job_time = order.time;
+            server.job_opcode = Some(event.opcode.to_owned());
+            server.job_status = Some(status.to_owned());
+        }
+        if self.task_over {
+            server.task = None;
+            server.task_intent = None;
+            server.task_job = None;
+        }
+        if let Some(state) = self.state {
+            server.state = state.to_owned();
+            server.state_job = order.job;
+            server.state_rank = order.rank;
+            server.state_time = order.time;
+        }
+        if self.nics {
+            server.nics_job = order.job;
+            server.nics_rank = order.rank;
+            server.nics_time = order.time;
+        }
+        if self.shape {
+            server.shape_job = order.job;
+            server.shape_rank = order.rank;
+            server.shape_time = order.time;
+        }
+    }
+}
+
 /// Compares an event with what is known of its server.
 pub fn decide(server: &server::Model, event: &Event<'_>) -> Change {
     if server.deleted_at.is_some() {
@@ -56,6 +92,8 @@ pub fn decide(server: &server::Model, event: &Event<'_>) -> Change {
         ..Change::default()
     };
     if event.opcode == "OP_INSTANCE_REMOVE" && (success || fails && event.gone) {
+        // Whatever comes after this says nothing any more, so the record ends with it.
+        change.job = true;
         change.removed = true;
         change.task_over = true;
         return change;
@@ -74,4 +112,177 @@ pub fn decide(server: &server::Model, event: &Event<'_>) -> Change {
     change.nics = event.has_nics && event.status.is_final() && event.order > register::nics(server);
     change.shape = event.has_shape && success && event.order > register::shape(server);
     change
+}
+
+#[cfg(test)]
+mod tests {
+    use agents::message::OpMessage;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The messages of a recorded life: created, stopped, started, rebooted, removed.
+    fn recorded(name: &str) -> Vec<OpMessage> {
+        let all: Value =
+            serde_json::from_str(include_str!("../../tests/data/messages.json")).unwrap();
+        serde_json::from_value(all[name].clone()).unwrap()
+    }
+
+    fn new_server() -> server::Model {
+        server::Model {
+            id: 1,
+            name: String::new(),
+            user_id: String::new(),
+            project_id: String::new(),
+            flavor_id: 1,
+            image_id: String::new(),
+            backend_id: 1,
+            key_name: None,
+            state: BUILD.to_owned(),
+            progress: 0,
+            task: Some("BUILDING".to_owned()),
+            task_intent: Some(1),
+            task_job: Some(7),
+            suspended: false,
+            created_at: 0,
+            updated_at: 0,
+            deleted_at: None,
+            job_id: 0,
+            job_rank: 0,
+            job_time: 0,
+            job_opcode: None,
+            job_status: None,
+            job_log: None,
+            state_job: 0,
+            state_rank: 0,
+            state_time: 0,
+            nics_job: 0,
+            nics_rank: 0,
+            nics_time: 0,
+            shape_job: 0,
+            shape_rank: 0,
+            shape_time: 0,
+        }
+    }
+
+    fn apply(server: &mut server::Model, message: &OpMessage, gone: bool) -> Change {
+        let status = JobStatus::parse(&message.status).unwrap();
+        let event = Event {
+            order: Order::new(message.job_id, status, message.event_time),
+            status,
+            opcode: &message.operation,
+            has_nics: message.instance_nics.is_some(),
+            has_shape: false,
+            gone,
+        };
+        let change = decide(server, &event);
+        change.write(server, &event, &message.status);
+        if change.removed {
+            server.deleted_at = Some(1);
+        }
+        change
+    }
+
+    fn after(messages: &[OpMessage]) -> server::Model {
+        let mut server = new_server();
+        for message in messages {
+            apply(&mut server, message, false);
+        }
+        server
+    }
+
+    /// The states that the recorded life goes through, in order.
+    #[test]
+    fn a_recorded_life_goes_through_its_states() {
+        let mut server = new_server();
+        let mut states = vec![server.state.clone()];
+        for message in recorded("life") {
+            apply(&mut server, &message, false);
+            if states.last() != Some(&server.state) {
+                states.push(server.state.clone());
+            }
+        }
+        assert_eq!(states, [BUILD, STARTED, STOPPED, STARTED]);
+        assert!(server.deleted_at.is_some());
+        assert_eq!(server.task, None);
+    }
+
+    #[test]
+    fn a_failed_creation_is_an_error() {
+        let server = after(&recorded("failed"));
+        assert_eq!(server.state, ERROR);
+        assert_eq!(server.task, None);
+        assert_eq!(server.job_status.as_deref(), Some("error"));
+    }
+
+    #[test]
+    fn a_removal_that_failed_removes_only_what_is_gone() {
+        let mut message = recorded("life").pop().unwrap();
+        message.status = "error".to_owned();
+        let mut server = after(&recorded("life")[..12]);
+        assert!(!apply(&mut server, &message, false).removed);
+        assert!(apply(&mut server, &message, true).removed);
+    }
+
+    /// The clock of a node that is ahead of the master's cannot be ahead of a job, since
+    /// progress has no order; and within a job the rank comes before the clock.
+    #[test]
+    fn a_clock_cannot_hide_the_end_of_a_job() {
+        let mut life = recorded("life");
+        life.truncate(12);
+        let later = life[11].event_time.seconds() + 3600;
+        life[10].event_time = agents::message::EventTime::new(later, 0).unwrap();
+        assert_eq!(after(&life).state, STARTED);
+    }
+
+    #[test]
+    fn an_error_of_a_later_job_does_not_hide_an_earlier_success() {
+        let mut life = recorded("life");
+        let mut error = life[15].clone();
+        life.truncate(12);
+        let success = life.pop().unwrap();
+        error.status = "error".to_owned();
+        life.push(error);
+        life.push(success);
+        assert_eq!(after(&life).state, STARTED);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        /// Late, repeated, reordered: the end is the same.
+        #[test]
+        fn every_order_with_repetitions_ends_the_same(
+            removed in any::<bool>(),
+            indexes in Just((0..28_usize).collect::<Vec<_>>()).prop_shuffle(),
+            repeated in prop::collection::vec((0..28_usize, 0..56_usize), 0..28),
+        ) {
+            let mut life = recorded("life");
+            if !removed {
+                life.truncate(24);
+            }
+            let expected = after(&life);
+            let mut order: Vec<usize> = indexes;
+            for (index, place) in repeated {
+                order.insert(place.min(order.len()), index);
+            }
+            let shuffled: Vec<OpMessage> = order
+                .into_iter()
+                .filter_map(|index| life.get(index).cloned())
+                .collect();
+            let mut end = after(&shuffled);
+            if removed {
+                // What a deleted server was doing before is nobody's concern.
+                prop_assert!(end.deleted_at.is_some());
+                end = server::Model { deleted_at: None, ..end };
+                let mut expected = expected;
+                expected.deleted_at = None;
+                prop_assert_eq!(end.job_id, expected.job_id);
+                prop_assert_eq!(end.task, expected.task);
+            } else {
+                prop_assert_eq!(end, expected);
+            }
+        }
+    }
 }

@@ -13,8 +13,9 @@ use super::machine::{self, Change, Event};
 use super::register::{JobStatus, Order};
 use super::route::{Applied, RouteError};
 use super::{nics, removal};
+use crate::ganeti::intent;
 use crate::ganeti::submission::Submitter;
-use crate::model::entity::{backend, diagnostic, flavor, server};
+use crate::model::entity::{backend, diagnostic, flavor, intent as intent_row, server};
 use crate::model::{database, moment};
 
 /// The most of a job's log line or error that is kept.
@@ -110,43 +111,22 @@ async fn carry_out(
 ) -> Result<(), RouteError> {
     let now = moment::now();
     let order = event.order;
-    let mut row = server.clone().into_active_model();
-    row.updated_at = ActiveValue::Set(now);
+    let mut new = server.clone();
+    change.write(&mut new, event, &message.status);
+    new.updated_at = now;
     if change.job {
-        row.job_id = ActiveValue::Set(order.job);
-        row.job_rank = ActiveValue::Set(order.rank);
-        row.job_time = ActiveValue::Set(order.time);
-        row.job_opcode = ActiveValue::Set(Some(message.operation.clone()));
-        row.job_status = ActiveValue::Set(Some(message.status.clone()));
-        row.job_log = ActiveValue::Set(line(&message.logmsg));
+        new.job_log = line(&message.logmsg);
     }
-    if change.task_over {
-        row.task = ActiveValue::Set(None);
-        row.task_intent = ActiveValue::Set(None);
-        row.task_job = ActiveValue::Set(None);
-    }
-    if let Some(state) = change.state {
-        row.state = ActiveValue::Set(state.to_owned());
-        row.state_job = ActiveValue::Set(order.job);
-        row.state_rank = ActiveValue::Set(order.rank);
-        row.state_time = ActiveValue::Set(order.time);
-    }
-    if change.nics {
-        row.nics_job = ActiveValue::Set(order.job);
-        row.nics_rank = ActiveValue::Set(order.rank);
-        row.nics_time = ActiveValue::Set(order.time);
-        if let Some(list) = &message.instance_nics {
-            nics::make_so(&ganeti.naming, transaction, &server, list).await?;
-        }
+    if change.nics
+        && let Some(list) = &message.instance_nics
+    {
+        nics::make_so(&ganeti.naming, transaction, &server, list).await?;
     }
     if change.shape
         && let Some((vcpus, ram)) = shape
     {
-        row.shape_job = ActiveValue::Set(order.job);
-        row.shape_rank = ActiveValue::Set(order.rank);
-        row.shape_time = ActiveValue::Set(order.time);
         match flavor_like(transaction, server.flavor_id, vcpus, ram).await? {
-            Some(flavor) => row.flavor_id = ActiveValue::Set(flavor.id),
+            Some(flavor) => new.flavor_id = flavor.id,
             None => {
                 let text = format!("resized to {vcpus} processors and {ram} MiB: no such flavor");
                 note(transaction, server.id, "WARNING", &text, None, order.time).await?;
@@ -166,11 +146,37 @@ async fn carry_out(
         )
         .await?;
     }
+    if matches!(event.status, JobStatus::Error | JobStatus::Canceled) {
+        not_connected(transaction, server.id, order.job, now).await?;
+    }
     if change.removed {
-        row.deleted_at = ActiveValue::Set(Some(now));
+        new.deleted_at = Some(now);
         removal::clear(transaction, server.id, now).await?;
     }
-    row.update(transaction).await?;
+    // The row is locked: writing all of it back overwrites nothing.
+    new.into_active_model()
+        .reset_all()
+        .update(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Lets go of the NIC that a failed job was to plug in.
+async fn not_connected(
+    transaction: &DatabaseTransaction,
+    server_id: i64,
+    job: i64,
+    now: i64,
+) -> Result<(), RouteError> {
+    let failed = intent_row::Entity::find()
+        .filter(intent_row::Column::ServerId.eq(server_id))
+        .filter(intent_row::Column::JobId.eq(job))
+        .filter(intent_row::Column::Kind.eq(intent::CONNECT))
+        .one(transaction)
+        .await?;
+    if let Some(port) = failed.and_then(|intent| intent.port_id) {
+        removal::clear_port(transaction, port, now).await?;
+    }
     Ok(())
 }
 

@@ -24,11 +24,7 @@ pub async fn bury(
     delivery: &Delivery,
     reason: &str,
 ) -> Result<(), lapin::Error> {
-    let mut headers = delivery
-        .properties
-        .headers()
-        .clone()
-        .unwrap_or_default();
+    let mut headers = delivery.properties.headers().clone().unwrap_or_default();
     let reason = reason
         .get(..reason.floor_char_boundary(REASON_LIMIT))
         .unwrap_or_default();

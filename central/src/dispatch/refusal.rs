@@ -7,7 +7,7 @@ use sea_orm::{
 };
 
 use super::route::RouteError;
-use super::{machine, nics, op};
+use super::{machine, nics, op, removal};
 use crate::ganeti::intent;
 use crate::model::entity::{intent as intent_row, server};
 use crate::model::{database, moment};
@@ -27,6 +27,9 @@ pub async fn apply(
     }
     tracing::error!(intent = row.id, kind = %row.kind, server = row.server_id, %reason,
         "Ganeti refuses");
+    if let (intent::CONNECT, Some(port)) = (row.kind.as_str(), row.port_id) {
+        removal::clear_port(&transaction, port, moment::now()).await?;
+    }
     if let Some(id) = row.server_id
         && let Some(server) = server::Entity::find_by_id(id)
             .lock_exclusive()
@@ -36,7 +39,7 @@ pub async fn apply(
     {
         let now = moment::now();
         let mut changed = server.clone().into_active_model();
-        if row.kind == "create" {
+        if row.kind == intent::CREATE {
             changed.state = ActiveValue::Set(machine::ERROR.to_owned());
             nics::fail(&transaction, id).await?;
         }

@@ -14,6 +14,11 @@ use super::request::Request;
 use crate::model::entity::intent;
 use crate::model::moment;
 
+/// The kind that makes a server, and the one that gives it a NIC: what they made is taken back
+/// when they fail.
+pub const CREATE: &str = "create";
+pub const CONNECT: &str = "connect";
+
 pub const PENDING: &str = "pending";
 pub const SUBMITTED: &str = "submitted";
 pub const REFUSED: &str = "refused";

@@ -7,6 +7,7 @@ pub mod capacity;
 pub mod certificate;
 pub mod clients;
 pub mod intent;
+pub mod job;
 pub mod measurement;
 pub mod naming;
 pub mod networks;

@@ -234,6 +234,33 @@ pub fn resize(naming: &Naming, server_id: i64, flavor: &flavor::Model) -> Reques
     }
 }
 
+/// Plugs a NIC in: at once into a guest that runs, else for its next start.
+pub fn connect(naming: &Naming, server_id: i64, nic: &Nic, running: bool) -> Request {
+    Request {
+        body: Some(modify_nics(&json!(["add", -1, nic.body(naming)]), running)),
+        networks: vec![nic.network_id],
+        ..Request::new(Verb::Put, instance(naming, server_id, "/modify"))
+    }
+}
+
+/// Unplugs a NIC.
+pub fn disconnect(naming: &Naming, server_id: i64, port_id: i64, running: bool) -> Request {
+    let change = json!(["remove", naming.nic(port_id), {}]);
+    Request {
+        body: Some(modify_nics(&change, running)),
+        ..Request::new(Verb::Put, instance(naming, server_id, "/modify"))
+    }
+}
+
+fn modify_nics(change: &Value, running: bool) -> Value {
+    // Ganeti 3.0 fails if it is to hotplug into a guest that does not run.
+    if running {
+        json!({"nics": [change], "hotplug": true})
+    } else {
+        json!({"nics": [change]})
+    }
+}
+
 /// The IPv4 range that a network without one gets, since Ganeti insists: it is never used.
 const UNUSED_RANGE: &str = "10.0.0.0/29";
 

@@ -312,6 +312,17 @@ gateway = "10.66.2.1"
 name = "private"
 type = "MAC_FILTERED"
 project = "elsewhere"
+
+[[network]]
+name = "public"
+type = "CUSTOM"
+link = "br1"
+public = true
+floating_ip_pool = true
+external_router = true
+[[network.subnet]]
+cidr = "192.0.2.0/28"
+gateway = "192.0.2.1"
 "#,
         password.display()
     )

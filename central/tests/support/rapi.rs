@@ -1,9 +1,10 @@
 //! A RAPI for tests: it answers with what a real Ganeti 3.0.2 answered (`data/rapi.json`) and
 //! refuses what that one refuses: unknown parameters, networks that are there already.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -42,8 +43,11 @@ struct Inner {
     calls: Vec<Call>,
     jobs: BTreeMap<i64, Value>,
     networks: BTreeMap<String, Value>,
-    instances: BTreeSet<String>,
+    /// The NICs of each instance.
+    instances: BTreeMap<String, Vec<Value>>,
     next_job: i64,
+    /// Jobs end by themselves, a moment after they came.
+    automatic: bool,
 }
 
 #[derive(Clone)]
@@ -78,6 +82,11 @@ impl FakeRapi {
         self.inner.lock().unwrap().mood = mood;
     }
 
+    /// From now on jobs succeed by themselves, a moment after they came.
+    pub fn succeed(&self) {
+        self.inner.lock().unwrap().automatic = true;
+    }
+
     /// The calls that made jobs, in order.
     pub fn submissions(&self) -> Vec<Call> {
         let inner = self.inner.lock().unwrap();
@@ -92,6 +101,22 @@ impl FakeRapi {
     /// The last call that made a job.
     pub fn last(&self) -> Call {
         self.submissions().pop().expect("a submission")
+    }
+
+    /// The recorded instance with another name and other NICs.
+    fn instance(&self, name: &str, nics: &[Value]) -> Response {
+        let mut instance = self.recorded["instance"]["body"].clone();
+        instance["name"] = json!(name);
+        instance["tags"] = json!([]);
+        for (column, field) in [
+            ("nic.names", "name"),
+            ("nic.ips", "ip"),
+            ("nic.macs", "mac"),
+            ("nic.networks.names", "network"),
+        ] {
+            instance[column] = nics.iter().map(|nic| nic[field].clone()).collect();
+        }
+        respond(StatusCode::OK, &instance)
     }
 
     fn recorded(&self, name: &str) -> Response {
@@ -149,10 +174,21 @@ async fn answer(State(rapi): State<FakeRapi>, request: Request) -> Response {
         .find_map(|pair| pair.strip_prefix("reason="))
         .unwrap_or_default()
         .replace("%3A", ":");
+    let opcode = opcode(&parts.method, &path, &body);
+    let now = timestamp(Duration::ZERO);
     inner.jobs.insert(
         job,
-        json!({"id": job, "status": "queued",
-               "ops": [{"reason": [["gnt:user", reason, 1]]}]}),
+        json!({
+            "id": job, "status": "queued", "opstatus": ["queued"], "opresult": [null],
+            "received_ts": now, "start_ts": null, "end_ts": null,
+            "ops": [{
+                "OP_ID": opcode,
+                "instance_name": instance_of(&path, &body),
+                "network_name": network_of(&path, &body),
+                "beparams": body["beparams"],
+                "reason": [["gnt:user", reason, 1]],
+            }],
+        }),
     );
     if parts.method == Method::POST && path == "/2/networks" {
         let name = body["network_name"].as_str().unwrap().to_owned();
@@ -173,11 +209,7 @@ async fn answer(State(rapi): State<FakeRapi>, request: Request) -> Response {
             .entry(name.to_owned())
             .or_insert_with(|| json!({}))["group_list"] = group;
     }
-    if parts.method == Method::POST && path == "/2/instances" {
-        inner
-            .instances
-            .insert(body["name"].as_str().unwrap().to_owned());
-    }
+    change_instance(&mut inner, opcode, &path, &body);
     inner.calls.push(Call {
         method: parts.method.to_string(),
         path,
@@ -210,9 +242,16 @@ fn get(rapi: &FakeRapi, inner: &Inner, path: &str, query: &str) -> Response {
                 return respond(StatusCode::OK, network);
             }
             if let Some(name) = path.strip_prefix("/2/instances/")
-                && inner.instances.contains(name)
+                && let Some(nics) = inner.instances.get(name)
             {
-                return rapi.recorded("instance");
+                return rapi.instance(name, nics);
+            }
+            if let Some(id) = path.strip_prefix("/2/jobs/") {
+                let job = id.parse().ok().and_then(|id: i64| inner.jobs.get(&id));
+                return match job {
+                    Some(job) => respond(StatusCode::OK, &job_now(job, inner.automatic)),
+                    None => rapi.recorded("no_job"),
+                };
             }
             rapi.recorded("not_found")
         }
@@ -277,4 +316,95 @@ fn unknown_parameter(method: &Method, path: &str, body: &Value) -> Option<String
         .flatten()
         .map(|(name, _)| name.clone())
         .find(|name| !known.contains(&name.as_str()))
+}
+
+fn timestamp(ago: Duration) -> Value {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - ago;
+    json!([since.as_secs(), since.subsec_micros()])
+}
+
+/// A job as it is by now.
+fn job_now(job: &Value, automatic: bool) -> Value {
+    let mut job = job.clone();
+    let received = job["received_ts"][0].as_u64().unwrap() as f64
+        + job["received_ts"][1].as_u64().unwrap() as f64 / 1e6;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    if automatic && now.as_secs_f64() - received > 0.2 {
+        job["status"] = json!("success");
+        job["opstatus"] = json!(["success"]);
+        job["start_ts"] = job["received_ts"].clone();
+        job["end_ts"] = timestamp(Duration::from_millis(100));
+    }
+    job
+}
+
+fn opcode(method: &Method, path: &str, body: &Value) -> &'static str {
+    let instance = path.starts_with("/2/instances");
+    match (method.as_str(), path.rsplit('/').next().unwrap_or_default()) {
+        ("POST", "instances") => "OP_INSTANCE_CREATE",
+        ("POST", "networks") => "OP_NETWORK_ADD",
+        ("PUT", "connect") => "OP_NETWORK_CONNECT",
+        ("PUT", "disconnect") => "OP_NETWORK_DISCONNECT",
+        ("PUT", "modify") => "OP_INSTANCE_SET_PARAMS",
+        ("PUT", "shutdown") => "OP_INSTANCE_SHUTDOWN",
+        ("PUT", "startup") => "OP_INSTANCE_STARTUP",
+        ("POST", "reboot") => "OP_INSTANCE_REBOOT",
+        ("DELETE", _) if instance => "OP_INSTANCE_REMOVE",
+        _ => panic!("{method} {path}: {body}"),
+    }
+}
+
+fn instance_of(path: &str, body: &Value) -> Value {
+    match path.strip_prefix("/2/instances/") {
+        Some(rest) => json!(rest.split('/').next()),
+        None => body["name"].clone(),
+    }
+}
+
+fn network_of(path: &str, body: &Value) -> Value {
+    match path.strip_prefix("/2/networks/") {
+        Some(rest) => json!(rest.split('/').next()),
+        None => body["network_name"].clone(),
+    }
+}
+
+fn change_instance(inner: &mut Inner, opcode: &str, path: &str, body: &Value) {
+    let name = instance_of(path, body)
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let with_mac = |nic: &Value, number: i64| {
+        let mut nic = nic.clone();
+        let [high, low] = u16::try_from(number).unwrap().to_be_bytes();
+        nic["mac"] = json!(format!("aa:00:00:00:{high:02x}:{low:02x}"));
+        nic
+    };
+    let mut number = inner.next_job * 16;
+    let mut next = || {
+        number += 1;
+        number
+    };
+    match opcode {
+        "OP_INSTANCE_CREATE" => {
+            let nics = body["nics"].as_array().unwrap();
+            let nics = nics.iter().map(|nic| with_mac(nic, next())).collect();
+            inner.instances.insert(name, nics);
+        }
+        "OP_INSTANCE_REMOVE" => {
+            inner.instances.remove(&name);
+        }
+        "OP_INSTANCE_SET_PARAMS" => {
+            let Some(nics) = inner.instances.get_mut(&name) else {
+                return;
+            };
+            for change in body["nics"].as_array().into_iter().flatten() {
+                match change[0].as_str().unwrap() {
+                    "add" => nics.push(with_mac(&change[2], next())),
+                    "remove" => nics.retain(|nic| nic["name"] != change[1]),
+                    other => panic!("{other}"),
+                }
+            }
+        }
+        _ => {}
+    }
 }

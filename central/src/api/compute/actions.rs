@@ -4,12 +4,13 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::find;
 use super::task::{self, Wish};
+use super::{attachment, find};
 use crate::api::body::{Body, Field};
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::network::floating_ips;
 use crate::dispatch::machine::{STARTED, STOPPED};
 use crate::ganeti::request;
 use crate::model::entity::server;
@@ -36,6 +37,8 @@ pub async fn act(
         "start" | "os-start" => start(&api, &caller, &id).await,
         "shutdown" | "os-stop" => stop(&api, &caller, &id).await,
         "reboot" => reboot(&api, &caller, &id, &arguments).await,
+        "addFloatingIp" => add_floating_ip(&api, &caller, &id, &arguments).await,
+        "removeFloatingIp" => remove_floating_ip(&api, &caller, &id, &arguments).await,
         "resize" => resize(&api, &caller, &id, &arguments).await,
         "changePassword"
         | "rebuild"
@@ -75,8 +78,8 @@ async fn start(api: &Context, caller: &Caller, id: &str) -> Result<Response, Fau
         kind: "start",
         allowed: &[STOPPED],
     };
-    let request = |server: &server::Model| Ok(request::start(&api.ganeti().naming, server.id));
-    task::begin(api, caller, id, &wish, request).await?;
+    let request = |server: &server::Model| request::start(&api.ganeti().naming, server.id);
+    task::simply(api, caller, id, &wish, request).await?;
     Ok(accepted())
 }
 
@@ -86,8 +89,8 @@ async fn stop(api: &Context, caller: &Caller, id: &str) -> Result<Response, Faul
         kind: "stop",
         allowed: &[STARTED],
     };
-    let request = |server: &server::Model| Ok(request::stop(&api.ganeti().naming, server.id));
-    task::begin(api, caller, id, &wish, request).await?;
+    let request = |server: &server::Model| request::stop(&api.ganeti().naming, server.id);
+    task::simply(api, caller, id, &wish, request).await?;
     Ok(accepted())
 }
 
@@ -113,9 +116,8 @@ async fn reboot(
         kind: "reboot",
         allowed: &[STARTED, STOPPED],
     };
-    let request =
-        |server: &server::Model| Ok(request::reboot(&api.ganeti().naming, server.id, hard));
-    task::begin(api, caller, id, &wish, request).await?;
+    let request = |server: &server::Model| request::reboot(&api.ganeti().naming, server.id, hard);
+    task::simply(api, caller, id, &wish, request).await?;
     Ok(accepted())
 }
 
@@ -144,8 +146,52 @@ async fn resize(
         kind: "resize",
         allowed: &[STOPPED],
     };
-    let request =
-        |server: &server::Model| Ok(request::resize(&api.ganeti().naming, server.id, &new));
-    task::begin(api, caller, id, &wish, request).await?;
+    let request = |server: &server::Model| request::resize(&api.ganeti().naming, server.id, &new);
+    task::simply(api, caller, id, &wish, request).await?;
     Ok(accepted())
+}
+
+/// The address in `{"address": …}`.
+fn address<'a>(arguments: &Field<'a>) -> Result<&'a str, Fault> {
+    let field = arguments.object()?.required("address")?;
+    let text = field.string()?;
+    match text.parse::<std::net::Ipv4Addr>() {
+        Ok(_) => Ok(text),
+        Err(_) => Err(field.refuse("must be an IPv4 address")),
+    }
+}
+
+async fn add_floating_ip(
+    api: &Context,
+    caller: &Caller,
+    id: &str,
+    arguments: &Field<'_>,
+) -> Result<Response, Fault> {
+    let floating = floating_ips::by_address(api.database(), caller, address(arguments)?).await?;
+    attachment::plug_floating(api, caller, id, &floating).await?;
+    Ok(accepted())
+}
+
+async fn remove_floating_ip(
+    api: &Context,
+    caller: &Caller,
+    id: &str,
+    arguments: &Field<'_>,
+) -> Result<Response, Fault> {
+    let address = address(arguments)?;
+    let floating = floating_ips::by_address(api.database(), caller, address).await?;
+    let port = floating_ips::port_of(api.database(), &floating).await?;
+    match port {
+        Some(port)
+            if port
+                .server_id
+                .is_some_and(|server| server.to_string() == id) =>
+        {
+            attachment::unplug(api, caller, &port).await?;
+            Ok(accepted())
+        }
+        _ => Err(Fault::conflict(format!(
+            "address {address} is not attached to server {id}"
+        ))),
+    }
 }

@@ -111,7 +111,7 @@ async fn write_down(
     let volume_id = insert_volume(&transaction, &server, &flavor).await?;
     let mut nics = Vec::new();
     for (index, nic) in wanted.iter().enumerate() {
-        nics.push(insert_nic(&transaction, caller, &server, index, nic).await?);
+        nics.push(insert_nic(&transaction, caller, &server, Some(index), nic).await?);
     }
     let creation = Creation {
         server_id: server.id,
@@ -126,7 +126,7 @@ async fn write_down(
     let intent = intent::write(
         &transaction,
         backend.id,
-        "create",
+        intent::CREATE,
         Some(server.id),
         None,
         &request,
@@ -234,12 +234,12 @@ async fn insert_volume(
     Ok(Some(volume.id))
 }
 
-/// A NIC of a new server, with its address.
+/// A NIC of a server, with its address.
 pub async fn insert_nic(
     transaction: &DatabaseTransaction,
     caller: &Caller,
     server: &server::Model,
-    index: usize,
+    index: Option<usize>,
     wanted: &WantedNic,
 ) -> Result<Nic, Fault> {
     let network = network::find::usable(transaction, caller, &wanted.network).await?;
@@ -258,7 +258,7 @@ pub async fn insert_nic(
         network_id: ActiveValue::Set(network.id),
         server_id: ActiveValue::Set(Some(server.id)),
         state: ActiveValue::Set(nics::BUILD.to_owned()),
-        nic_index: ActiveValue::Set(i32::try_from(index).ok()),
+        nic_index: ActiveValue::Set(index.and_then(|index| i32::try_from(index).ok())),
         mac: ActiveValue::Set(None),
         ipv4: ActiveValue::Set(None),
         ipv6: ActiveValue::Set(None),

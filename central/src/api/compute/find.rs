@@ -4,7 +4,7 @@ use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter,
 
 use crate::api::caller::Caller;
 use crate::api::fault::Fault;
-use crate::model::entity::{flavor, image, server};
+use crate::model::entity::{address, flavor, image, server};
 
 /// The number in a path; anything else names nothing.
 pub fn number(what: &str, text: &str) -> Result<i64, Fault> {
@@ -48,6 +48,22 @@ pub async fn server_for_change(
         ));
     }
     Ok(server)
+}
+
+/// A floating IP of the caller's project, locked for a change.
+pub async fn floating_for_change(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    id: i64,
+) -> Result<address::Model, Fault> {
+    address::Entity::find_by_id(id)
+        .filter(address::Column::Floating.eq(true))
+        .filter(address::Column::Live.eq(true))
+        .filter(address::Column::ProjectId.eq(caller.project_id.as_str()))
+        .lock_exclusive()
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::not_found("floating IP", id))
 }
 
 /// A flavor that the caller may use, or has used.

@@ -2,12 +2,18 @@
 
 mod actions;
 mod addresses;
+pub mod attachment;
 pub mod create;
 mod find;
 mod flavors;
 mod images;
+mod interfaces;
+mod keygen;
+mod keypairs;
+mod limits;
 mod metadata;
-mod order;
+mod networks;
+pub mod order;
 mod placement;
 mod rows;
 mod servers;
@@ -55,6 +61,40 @@ pub fn routes() -> Router<Context> {
         .route("/flavors/detail", get(flavors::detail))
         .route("/flavors/{id}", get(flavors::show))
         .route("/flavors/{id}/os-extra_specs", get(flavors::extra_specs))
+        .route(
+            "/servers/{id}/os-interface",
+            get(interfaces::list).post(interfaces::create),
+        )
+        .route(
+            "/servers/{id}/os-interface/{port}",
+            get(interfaces::show).delete(interfaces::delete),
+        )
+        .route(
+            "/servers/{id}/os-security-groups",
+            get(limits::security_groups),
+        )
+        .route("/os-security-groups", get(limits::security_groups))
+        .route("/os-keypairs", get(keypairs::list).post(keypairs::create))
+        .route(
+            "/os-keypairs/{name}",
+            get(keypairs::show).delete(keypairs::delete),
+        )
+        .route(
+            "/os-floating-ips",
+            get(networks::floating_ips).post(networks::allocate),
+        )
+        .route(
+            "/os-floating-ips/{id}",
+            get(networks::floating_ip).delete(networks::release),
+        )
+        .route("/os-floating-ip-pools", get(networks::pools))
+        .route("/os-networks", get(networks::list))
+        .route("/os-tenant-networks", get(networks::list))
+        .route("/os-networks/{id}", get(networks::show))
+        .route("/os-availability-zone", get(limits::zones))
+        .route("/limits", get(limits::limits))
+        .route("/extensions", get(limits::extensions))
+        .route("/extensions/{alias}", get(limits::one_extension))
         .route("/images", get(images::list))
         .route("/images/detail", get(images::detail))
         .route("/images/{id}", get(images::show))

@@ -202,13 +202,13 @@ pub async fn delete(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Fault> {
-    let request = |server: &server::Model| Ok(request::remove(&api.ganeti().naming, server.id));
+    let request = |server: &server::Model| request::remove(&api.ganeti().naming, server.id);
     let wish = task::Wish {
         task: "DESTROYING",
         kind: "remove",
         allowed: &[],
     };
-    task::begin(&api, &caller, &id, &wish, request).await?;
+    task::simply(&api, &caller, &id, &wish, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,16 +1,18 @@
 //! Doing something to a server: check, write down, commit, ask Ganeti.
 
-use sea_orm::{ActiveModelTrait, ActiveValue, IntoActiveModel};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue, DatabaseTransaction, EntityTrait, IntoActiveModel, QuerySelect,
+};
 
 use super::find;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::{Fault, Kind};
-use crate::dispatch::machine;
-use crate::ganeti::intent;
+use crate::dispatch::{machine, removal};
+use crate::ganeti::intent::{self, CONNECT};
 use crate::ganeti::request::Request;
 use crate::ganeti::submission::Outcome;
-use crate::model::entity::server;
+use crate::model::entity::{intent as intent_row, server};
 use crate::model::{database, moment};
 
 /// What is to be done.
@@ -53,73 +55,130 @@ impl Wish<'_> {
     }
 }
 
-/// Asks Ganeti for it; returns when Ganeti has it, or it is certain that it will be asked.
+/// A change of a server that is being prepared: its row is locked.
+pub struct Begun<'a> {
+    pub transaction: DatabaseTransaction,
+    pub server: server::Model,
+    wish: &'a Wish<'a>,
+}
+
+/// Locks a server for what is wished, if its state allows it; none: that is going on already.
 ///
 /// # Errors
-/// The server is not there, or not in a state for it; 503 if Ganeti cannot be asked now: then
-/// nothing has changed.
-pub async fn begin(
+/// The server is not there, or not in a state for it.
+pub async fn begin<'a>(
     api: &Context,
     caller: &Caller,
     id: &str,
-    wish: &Wish<'_>,
-    request: impl FnOnce(&server::Model) -> Result<Request, Fault>,
-) -> Result<(), Fault> {
+    wish: &'a Wish<'a>,
+) -> Result<Option<Begun<'a>>, Fault> {
     let transaction = database::write(api.database()).await?;
     let server = find::server_for_change(&transaction, caller, id).await?;
     // Asking twice to delete is not asking for two deletions.
     if server.task.as_deref() == Some(wish.task) && wish.allowed.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     wish.check(caller, &server)?;
-    let before = server.clone();
-    let request = request(&server)?;
-    let intent = intent::write(
-        &transaction,
-        server.backend_id,
-        wish.kind,
-        Some(server.id),
-        None,
-        &request,
-    )
-    .await?;
-    let mut row = server.into_active_model();
-    row.task = ActiveValue::Set(Some(wish.task.to_owned()));
-    row.task_intent = ActiveValue::Set(Some(intent.id));
-    row.task_job = ActiveValue::Set(None);
-    row.updated_at = ActiveValue::Set(moment::now());
-    row.update(&transaction).await?;
-    transaction.commit().await?;
-    match api.ganeti().submit(intent.id).await? {
-        Outcome::Submitted | Outcome::Queued => Ok(()),
-        Outcome::NotSent(error) => {
-            undo(api, caller, &before, intent.id, &error.to_string()).await?;
-            tracing::error!(server = before.id, kind = wish.kind, %error, "Ganeti was not asked");
-            Err(Fault::unavailable(
-                "the cluster of this server cannot be asked now; nothing was changed",
-            ))
+    Ok(Some(Begun {
+        transaction,
+        server,
+        wish,
+    }))
+}
+
+/// [`begin`] and [`Begun::ask`] for what needs nothing in between.
+///
+/// # Errors
+/// As for both.
+pub async fn simply(
+    api: &Context,
+    caller: &Caller,
+    id: &str,
+    wish: &Wish<'_>,
+    request: impl FnOnce(&server::Model) -> Request,
+) -> Result<(), Fault> {
+    match begin(api, caller, id, wish).await? {
+        Some(begun) => {
+            let request = request(&begun.server);
+            begun.ask(api, &request, None).await
+        }
+        None => Ok(()),
+    }
+}
+
+impl Begun<'_> {
+    /// Commits, and asks Ganeti; returns when Ganeti has it, or it is certain that it will be
+    /// asked. `port` is the NIC that it is about.
+    ///
+    /// # Errors
+    /// 503 if Ganeti cannot be asked now: then nothing has changed, and a new NIC is gone again.
+    pub async fn ask(
+        self,
+        api: &Context,
+        request: &Request,
+        port: Option<i64>,
+    ) -> Result<(), Fault> {
+        let Self {
+            transaction,
+            server,
+            wish,
+        } = self;
+        let before = server.clone();
+        let intent = intent::write(
+            &transaction,
+            server.backend_id,
+            wish.kind,
+            Some(server.id),
+            port,
+            request,
+        )
+        .await?;
+        let mut row = server.into_active_model();
+        row.task = ActiveValue::Set(Some(wish.task.to_owned()));
+        row.task_intent = ActiveValue::Set(Some(intent.id));
+        row.task_job = ActiveValue::Set(None);
+        row.updated_at = ActiveValue::Set(moment::now());
+        row.update(&transaction).await?;
+        transaction.commit().await?;
+        match api.ganeti().submit(intent.id).await? {
+            Outcome::Submitted | Outcome::Queued => Ok(()),
+            Outcome::NotSent(error) => {
+                undo(api, &before, &intent, &error.to_string()).await?;
+                tracing::error!(server = before.id, kind = wish.kind, %error,
+                    "Ganeti was not asked");
+                Err(Fault::unavailable(
+                    "the cluster of this server cannot be asked now; nothing was changed",
+                ))
+            }
         }
     }
 }
 
 async fn undo(
     api: &Context,
-    caller: &Caller,
     before: &server::Model,
-    intent_id: i64,
+    intent: &intent_row::Model,
     reason: &str,
 ) -> Result<(), Fault> {
     let transaction = database::write(api.database()).await?;
-    if !intent::end(&transaction, intent_id, intent::DROPPED, reason).await? {
+    if !intent::end(&transaction, intent.id, intent::DROPPED, reason).await? {
         return Ok(());
     }
-    let server = find::server_for_change(&transaction, caller, &before.id.to_string()).await?;
-    if server.task_intent == Some(intent_id) {
+    let now = server::Entity::find_by_id(before.id)
+        .lock_exclusive()
+        .one(&transaction)
+        .await?;
+    if let Some(server) = now
+        && server.task_intent == Some(intent.id)
+    {
         let mut row = server.into_active_model();
         row.task = ActiveValue::Set(before.task.clone());
         row.task_intent = ActiveValue::Set(before.task_intent);
         row.task_job = ActiveValue::Set(before.task_job);
         row.update(&transaction).await?;
+    }
+    if let (CONNECT, Some(port)) = (intent.kind.as_str(), intent.port_id) {
+        removal::clear_port(&transaction, port, moment::now()).await?;
     }
     transaction.commit().await?;
     Ok(())

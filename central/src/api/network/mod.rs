@@ -1,8 +1,9 @@
 //! The network service.
 
 pub mod find;
+pub mod floating_ips;
 mod networks;
-mod ports;
+pub mod ports;
 mod subnets;
 
 use axum::routing::get;
@@ -30,8 +31,21 @@ pub fn routes() -> Router<Context> {
                 .put(subnets::rename)
                 .delete(subnets::delete),
         )
-        .route("/ports", get(ports::list))
-        .route("/ports/{id}", get(ports::show).put(ports::rename))
+        .route("/ports", get(ports::list).post(ports::create))
+        .route(
+            "/ports/{id}",
+            get(ports::show).put(ports::rename).delete(ports::delete),
+        )
+        .route(
+            "/floatingips",
+            get(floating_ips::list).post(floating_ips::create),
+        )
+        .route(
+            "/floatingips/{id}",
+            get(floating_ips::show)
+                .put(floating_ips::attach)
+                .delete(floating_ips::delete),
+        )
 }
 
 async fn resources(mount: Mount) -> Json<Value> {
@@ -46,5 +60,6 @@ async fn resources(mount: Mount) -> Json<Value> {
         resource("network", "networks"),
         resource("subnet", "subnets"),
         resource("port", "ports"),
+        resource("floatingip", "floatingips"),
     ]}))
 }

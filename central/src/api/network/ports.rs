@@ -1,18 +1,22 @@
 //! Ports: the NICs of servers, seen from the network.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait,
     IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde_json::{Value, json};
 
-use super::find;
+use super::{find, floating_ips};
 use crate::api::body::Body;
 use crate::api::caller::Caller;
+use crate::api::compute::attachment;
+use crate::api::compute::order::WantedNic;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
 use crate::api::links;
@@ -121,6 +125,72 @@ pub async fn show(
     let port = find::port(api.database(), &caller, &id).await?;
     let subnets = subnets(api.database(), std::slice::from_ref(&port)).await?;
     Ok(Json(json!({"port": view(&caller, &port, &subnets)})))
+}
+
+/// A port is made on a server: a NIC by itself Ganeti does not know.
+pub async fn create(
+    State(api): State<Context>,
+    caller: Caller,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>), Fault> {
+    let wanted = body.member("port")?;
+    let network = wanted.required("network_id")?.reference()?;
+    let device = wanted
+        .get("device_id")
+        .filter(|field| field.value().as_str() != Some(""));
+    let Some(device) = device else {
+        return Err(Fault::not_implemented(
+            "port.device_id: missing: a port is made on a server",
+        ));
+    };
+    let name = match wanted.get("name") {
+        Some(field) => field.text(255)?.to_owned(),
+        None => String::new(),
+    };
+    let address = match wanted.get("fixed_ips") {
+        None => None,
+        Some(field) => match field.list(1)?.first() {
+            None => None,
+            Some(entry) => match entry.object()?.get("ip_address") {
+                None => None,
+                Some(address) => Some(
+                    address
+                        .string()?
+                        .parse::<Ipv4Addr>()
+                        .map_err(|_| address.refuse("must be an IPv4 address"))?,
+                ),
+            },
+        },
+    };
+    let server = device.reference()?;
+    // An address of a pool of floating IPs is one that the caller holds.
+    let held = match address {
+        Some(address) => floating_ips::by_address(api.database(), &caller, &address.to_string())
+            .await
+            .ok()
+            .filter(|held| held.network_id.to_string() == network),
+        None => None,
+    };
+    let port = match held {
+        Some(held) => attachment::plug_floating(&api, &caller, &server, &held).await?,
+        None => {
+            let nic = WantedNic { network, address };
+            attachment::plug(&api, &caller, &server, &nic, &name).await?
+        }
+    };
+    let subnets = subnets(api.database(), std::slice::from_ref(&port)).await?;
+    let body = json!({"port": view(&caller, &port, &subnets)});
+    Ok((StatusCode::CREATED, Json(body)))
+}
+
+pub async fn delete(
+    State(api): State<Context>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Fault> {
+    let port = find::port(api.database(), &caller, &id).await?;
+    attachment::unplug(&api, &caller, &port).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub async fn rename(

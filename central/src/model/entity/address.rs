@@ -22,6 +22,8 @@ pub struct Model {
     pub created_at: i64,
     pub updated_at: i64,
     pub deleted_at: Option<i64>,
+    #[sea_orm(belongs_to, from = "port_id", to = "id")]
+    pub port: BelongsTo<Option<super::port::Entity>>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,384 @@
+//! The dispatcher with a real broker: messages that an eventd made of recorded jobs go through
+//! the exchange, and what the API shows follows.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss
+)]
+
+mod support;
+
+use std::future::Future;
+
+use harness::netns::Netns;
+use harness::rabbitmq::{Place, RabbitMq};
+use harness::scratch::Scratch;
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use serde_json::{Value, json};
+use support::rapi::FakeRapi;
+use support::{Central, until};
+
+const PORT: u16 = 5672;
+
+/// Runs a test in a network namespace of its own, with a broker that may be started there.
+fn isolated<F: Future<Output = ()>>(test: impl FnOnce(Site) -> F) {
+    let netns = Netns::new().unwrap();
+    netns.enter().unwrap();
+    let site = Site {
+        scratch: Scratch::new("central-dispatch").unwrap(),
+        netns,
+    };
+    // Its threads are in the namespace, since this one is.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(test(site));
+}
+
+struct Site {
+    scratch: Scratch,
+    netns: Netns,
+}
+
+impl Site {
+    fn broker(&self) -> RabbitMq {
+        let folder = self.scratch.join("rabbitmq");
+        RabbitMq::start(Place::Netns(&self.netns), &folder, "127.0.0.1", PORT).unwrap()
+    }
+
+    async fn central(&self) -> Central {
+        let url = format!("amqp://guest:guest@127.0.0.1:{PORT}/%2f");
+        let more = format!("[broker]\nurls = ['{url}']\n");
+        Central::with(FakeRapi::start().await, &more).await
+    }
+}
+
+/// Speaks to the broker as eventd does.
+struct Agents {
+    channel: Channel,
+    _connection: Connection,
+}
+
+impl Agents {
+    async fn connect(broker: &RabbitMq) -> Self {
+        let properties = ConnectionProperties::default();
+        let connection = Connection::connect(&broker.uri(), properties)
+            .await
+            .unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .unwrap();
+        let durable = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        channel
+            .exchange_declare(
+                "ganeti".into(),
+                ExchangeKind::Topic,
+                durable,
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+        Self {
+            channel,
+            _connection: connection,
+        }
+    }
+
+    async fn send_raw(&self, key: &str, body: &[u8]) {
+        self.channel
+            .basic_publish(
+                "ganeti".into(),
+                key.into(),
+                BasicPublishOptions::default(),
+                body,
+                BasicProperties::default().with_delivery_mode(2),
+            )
+            .await
+            .unwrap()
+            .await
+            .unwrap();
+    }
+
+    async fn send(&self, topic: &str, message: &Value) {
+        let key = format!("ganeti.snf.event.{topic}");
+        self.send_raw(&key, message.to_string().as_bytes()).await;
+    }
+}
+
+fn recorded(name: &str) -> Vec<Value> {
+    let all: Value = serde_json::from_str(include_str!("data/messages.json")).unwrap();
+    all[name].as_array().unwrap().clone()
+}
+
+/// The recorded messages of one kind of job, as of `job` on `instance`.
+fn story(operation: &str, instance: &str, job: i64, address: &str) -> Vec<Value> {
+    let mut messages = recorded("life");
+    messages.retain(|message| message["operation"] == operation);
+    for message in &mut messages {
+        message["jobId"] = json!(job);
+        message["instance"] = json!(instance);
+        if let Some(nic) = message.pointer_mut("/instance_nics/0") {
+            nic["ip"] = json!(address);
+        }
+    }
+    messages
+}
+
+fn progress(instance: &str, percent: f64) -> Value {
+    json!({"type": "image-copy-progress", "event_time": [4_000_000_000_u64, 0],
+           "instance": instance, "progress": percent})
+}
+
+#[test]
+fn a_server_lives_as_the_messages_say() {
+    isolated(async |site| {
+        // The broker comes later than central: that is no reason not to serve.
+        let central = site.central().await;
+        let id = central.create("web", &["bridged"]).await;
+        let instance = format!("snf-{id}");
+        let create_job = central.rapi.last().job.unwrap();
+        let broker = site.broker();
+        let agents = Agents::connect(&broker).await;
+        until("the dispatcher to declare its queues", async || {
+            let listed = broker.ctl("list_queues name type").unwrap().stdout;
+            [
+                "op",
+                "network",
+                "net",
+                "progress",
+                "cluster",
+                "heartbeat",
+                "dead",
+            ]
+            .iter()
+            .all(|word| listed.contains(&format!("central.snf.{word}\tquorum")))
+        })
+        .await;
+
+        // Progress of a node whose clock is half a century ahead.
+        let create = story("OP_INSTANCE_CREATE", &instance, create_job, "10.66.1.2");
+        let (success, before) = create.split_last().unwrap();
+        for message in before {
+            agents.send("op", message).await;
+        }
+        for percent in [10.0, 42.9, 30.0] {
+            agents.send("progress", &progress(&instance, percent)).await;
+        }
+        let field = async |name: &str| central.server(&id).await[name].take();
+        until("the progress", async || field("progress").await == 42).await;
+        assert_eq!(field("status").await, "BUILD");
+        agents.send("op", success).await;
+        until("ACTIVE", async || field("status").await == "ACTIVE").await;
+        let server = central.server(&id).await;
+        assert_eq!(server["progress"], 100);
+        assert_eq!(server["SNF:task_state"], "");
+        let mac = "aa:00:00:e1:87:fc";
+        assert_eq!(
+            server["addresses"],
+            json!({"bridged": [
+                {"version": 4, "addr": "10.66.1.2", "OS-EXT-IPS:type": "fixed",
+                 "OS-EXT-IPS-MAC:mac_addr": mac},
+                {"version": 6, "addr": "fd66:1::a800:ff:fee1:87fc", "OS-EXT-IPS:type": "fixed",
+                 "OS-EXT-IPS-MAC:mac_addr": mac},
+            ]})
+        );
+        let ports = central.get("/network/v2.0/ports").await.expect(200);
+        assert_eq!(ports["ports"][0]["status"], "ACTIVE");
+        assert_eq!(ports["ports"][0]["mac_address"], mac);
+
+        // Stop, start, reboot.
+        let path = format!("/compute/v2.0/servers/{id}");
+        let action = format!("{path}/action");
+        for (body, operation, during, after) in [
+            (
+                json!({"os-stop": null}),
+                "OP_INSTANCE_SHUTDOWN",
+                "ACTIVE",
+                "SHUTOFF",
+            ),
+            (
+                json!({"os-start": null}),
+                "OP_INSTANCE_STARTUP",
+                "SHUTOFF",
+                "ACTIVE",
+            ),
+            (
+                json!({"reboot": {"type": "HARD"}}),
+                "OP_INSTANCE_REBOOT",
+                "REBOOT",
+                "ACTIVE",
+            ),
+        ] {
+            central.post(&action, body.clone()).await.expect(202);
+            assert_eq!(field("status").await, during, "{body}");
+            // While one thing is done, no other is begun.
+            central.post(&action, body).await.fault(409, "conflict");
+            let job = central.rapi.last().job.unwrap();
+            for message in story(operation, &instance, job, "10.66.1.2") {
+                agents.send("op", &message).await;
+            }
+            until(after, async || {
+                field("status").await == after && field("SNF:task_state").await == ""
+            })
+            .await;
+        }
+        let cyclades = central.get(&format!("/cyclades{path}")).await.expect(200);
+        assert!(
+            cyclades["server"]["addresses"]["1"].is_array(),
+            "{cyclades}"
+        );
+
+        // The broker dies and comes back, with a message that it had kept meanwhile.
+        drop(agents);
+        let mut broker = broker;
+        broker.kill();
+        central.get(&path).await.expect(200);
+        central.delete(&path).await.expect(204);
+        let job = central.rapi.last().job.unwrap();
+        broker.restart().unwrap();
+        let agents = Agents::connect(&broker).await;
+        for message in story("OP_INSTANCE_REMOVE", &instance, job, "") {
+            agents.send("op", &message).await;
+        }
+        until("DELETED", async || field("status").await == "DELETED").await;
+        let servers = central.get("/compute/v2.0/servers").await.expect(200);
+        assert_eq!(servers, json!({"servers": []}));
+        let ports = central.get("/network/v2.0/ports").await.expect(200);
+        assert_eq!(ports, json!({"ports": []}));
+        // A late repetition of its youth does not bring it back.
+        agents.send("op", success).await;
+        // Its address is free again.
+        central.create("next", &["bridged"]).await;
+        assert_eq!(central.rapi.last().body["nics"][0]["ip"], "10.66.1.2");
+        assert_eq!(field("status").await, "DELETED");
+    });
+}
+
+#[test]
+fn a_network_that_is_connected_is_waited_for_no_more() {
+    isolated(async |site| {
+        let broker = site.broker();
+        let central = site.central().await;
+        let agents = Agents::connect(&broker).await;
+        central.create("one", &["bridged"]).await;
+        let calls = central.rapi.submissions();
+        let (add, connect) = (calls[0].job.unwrap(), calls[1].job.unwrap());
+        assert!(!calls[2].body["depends"].is_null());
+        central.create("two", &["bridged"]).await;
+        let depends = central.rapi.last().body["depends"].clone();
+        assert_eq!(
+            depends,
+            json!([[connect, ["canceled", "success", "error"]]])
+        );
+        for mut message in recorded("network") {
+            let job = if message["operation"] == "OP_NETWORK_ADD" {
+                add
+            } else {
+                connect
+            };
+            message["jobId"] = json!(job);
+            agents.send("network", &message).await;
+        }
+        // The network's own messages, from the exchange to the database.
+        until("the messages to be applied", async || {
+            let listed = broker.ctl("list_queues name messages").unwrap().stdout;
+            listed.contains("central.snf.network\t0")
+        })
+        .await;
+        central.create("three", &["bridged"]).await;
+        assert!(central.rapi.last().body["depends"].is_null());
+    });
+}
+
+#[test]
+fn what_cannot_be_applied_is_kept_with_the_reason() {
+    isolated(async |site| {
+        let broker = site.broker();
+        let central = site.central().await;
+        let agents = Agents::connect(&broker).await;
+        let id = central.create("web", &["bridged"]).await;
+        let instance = format!("snf-{id}");
+        let job = central.rapi.last().job.unwrap();
+        let create = story("OP_INSTANCE_CREATE", &instance, job, "10.66.1.2");
+        let with = |field: &str, value: Value| {
+            let mut message = create[0].clone();
+            message[field] = value;
+            message.to_string().into_bytes()
+        };
+        until("the dispatcher to declare its queues", async || {
+            let listed = broker.ctl("list_queues name").unwrap().stdout;
+            listed.contains("central.snf.heartbeat")
+        })
+        .await;
+        let poison: Vec<(Vec<u8>, &str)> = vec![
+            (b"not json".to_vec(), "not a message"),
+            (b"[1, 2]".to_vec(), "not a message"),
+            (br#"{"type": "weather"}"#.to_vec(), "weather"),
+            (br#"{"type": "ganeti-op-status"}"#.to_vec(), "event_time"),
+            (with("status", json!("happy")), "happy"),
+            (with("jobId", json!("seven")), "seven"),
+            (with("event_time", json!([1])), "size 2"),
+            (
+                json!({"type": "image-copy-progress", "event_time": [1, 0],
+                       "instance": instance, "progress": "most"})
+                .to_string()
+                .into_bytes(),
+                "progress",
+            ),
+        ];
+        for (body, _) in &poison {
+            agents.send_raw("ganeti.snf.event.op", body).await;
+        }
+        // What is not ours is no poison: other systems share the cluster.
+        agents
+            .send_raw(
+                "ganeti.snf.event.op",
+                &with("instance", json!("web.example.com")),
+            )
+            .await;
+        // The rest goes on.
+        for message in &create {
+            agents.send("op", message).await;
+        }
+        until("ACTIVE", async || {
+            central.server(&id).await["status"] == "ACTIVE"
+        })
+        .await;
+        for (body, expected) in &poison {
+            let dead = agents
+                .channel
+                .basic_get("central.snf.dead".into(), BasicGetOptions { no_ack: true })
+                .await
+                .unwrap()
+                .unwrap_or_else(|| panic!("no dead letter for {expected}"));
+            assert_eq!(&dead.delivery.data, body);
+            let headers = dead.delivery.properties.headers().clone().unwrap();
+            let reason = match headers.inner().get("x-reason") {
+                Some(AMQPValue::LongString(text)) => text.to_string(),
+                other => panic!("{other:?}"),
+            };
+            assert!(reason.contains(expected), "{reason}");
+            assert_eq!(dead.delivery.routing_key.as_str(), "ganeti.snf.event.op");
+        }
+        let more = agents
+            .channel
+            .basic_get("central.snf.dead".into(), BasicGetOptions { no_ack: true })
+            .await
+            .unwrap();
+        assert!(more.is_none());
+    });
+}
