@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::chain::timeline::Timeline;
-use harness::chain::{Chain, story};
+use harness::chain::{Chain, Program, story};
 use serde_json::json;
 
 /// The demo's own story: a person's first half hour with the cloud.
@@ -40,4 +40,59 @@ fn the_chain_recovers_when_the_broker_returns() {
     }
     story::agrees_with_ganeti(&chain, &api, &server).unwrap();
     chain.check().unwrap();
+}
+
+/// An operator may start things in any order: what is away is waited for, and said once.
+#[test]
+fn the_programs_start_while_broker_and_rapi_are_away() {
+    let mut chain = Chain::start(&mut Timeline::default()).unwrap();
+    chain.kill_broker();
+    rapi(&chain, "stop");
+    let marks = [Program::Eventd, Program::Central].map(|program| {
+        chain.stop(program);
+        (program, chain.log(program).len())
+    });
+    for (program, _) in marks {
+        chain.restart(program).unwrap();
+    }
+    chain.wait_for_central().unwrap();
+
+    // reads are answered; a create is refused clearly or waits, and nothing ends
+    let api = story::log_in(&chain).unwrap();
+    api.expect("GET", "/compute/v2.0/servers/detail", None, 200)
+        .unwrap();
+    let flavor = api
+        .id_by_name("/compute/v2.0/flavors", "flavors", "tiny")
+        .unwrap();
+    let image = api
+        .id_by_name("/compute/v2.0/images", "images", "busybox")
+        .unwrap();
+    let body = json!({"server": {"name": "early", "flavorRef": flavor, "imageRef": image}});
+    let (status, answer) = api
+        .request("POST", "/compute/v2.0/servers", Some(&body))
+        .unwrap();
+    assert!(matches!(status, 202 | 503), "{status}: {answer}");
+    std::thread::sleep(Duration::from_secs(5));
+    chain.check().unwrap();
+    for (program, before) in marks {
+        let log = chain.log(program);
+        let since = log.get(before..).unwrap_or_default();
+        let said = since
+            .lines()
+            .filter(|line| line.contains("WARN") && line.contains("broker"));
+        let said: Vec<&str> = said.collect();
+        assert_eq!(said.len(), 1, "{program:?} said: {said:#?}");
+    }
+
+    rapi(&chain, "start");
+    chain.restart_broker().unwrap();
+    if let Err(error) = story::create_and_wait(&chain, &api, "late") {
+        panic!("{error:#}\n{}", chain.logs());
+    }
+}
+
+#[allow(clippy::unwrap_used, reason = "a test's own function")]
+fn rapi(chain: &Chain, verb: &str) {
+    let command = format!("/usr/lib/ganeti/daemon-util {verb} ganeti-rapi");
+    chain.node().sh(&command).unwrap();
 }

@@ -16,4 +16,4 @@ mod place;
 pub mod story;
 pub mod timeline;
 
-pub use place::{Chain, Remains};
+pub use place::{Chain, Program, Remains};

@@ -16,7 +16,6 @@ use crate::guest::{Console, Image};
 use crate::host::Host;
 use crate::netns::Netns;
 use crate::process::{self, Daemon};
-use crate::program;
 use crate::rabbitmq::{Place, RabbitMq};
 use crate::scratch::Scratch;
 use crate::wait;
@@ -43,6 +42,27 @@ const HOOKED: [&str; 9] = [
     "add", "start", "reboot", "modify", "migrate", "failover", "stop", "remove", "rename",
 ];
 
+/// Our daemons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `nfdhcpd`, on the node.
+    Nfdhcpd,
+    /// `snf-ganeti-eventd`, on the node.
+    Eventd,
+    /// `snf-central serve`, in the center.
+    Central,
+}
+
+impl Program {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nfdhcpd => "nfdhcpd",
+            Self::Eventd => "snf-ganeti-eventd",
+            Self::Central => "snf-central",
+        }
+    }
+}
+
 /// The chain, up; gone with all of it when this is dropped.
 #[derive(Debug)]
 pub struct Chain {
@@ -52,7 +72,7 @@ pub struct Chain {
     pub broker: RabbitMq,
     center: Host,
     _router: Netns,
-    daemons: Vec<Daemon>,
+    daemons: Vec<(Program, Daemon)>,
     scratch: Scratch,
 }
 
@@ -73,7 +93,7 @@ impl Chain {
     pub fn start(timeline: &mut Timeline) -> Result<Self> {
         Cluster::refuse_on_a_real_node()?;
         for (name, _) in NODE_PROGRAMS {
-            program(name)?;
+            crate::program(name)?;
         }
         let scratch = Scratch::new("chain")?;
         let image = timeline.step("the guest's kernel and initrd", Image::build)?;
@@ -133,13 +153,15 @@ impl Chain {
     /// # Errors
     /// A daemon has ended: which, and the end of its log.
     pub fn check(&mut self) -> Result<()> {
-        self.daemons.iter_mut().try_for_each(Daemon::still_runs)
+        self.daemons
+            .iter_mut()
+            .try_for_each(|(_, daemon)| daemon.still_runs())
     }
 
     /// The ends of all logs, for a failure.
     pub fn logs(&self) -> String {
         let mut logs = String::new();
-        for daemon in &self.daemons {
+        for (_, daemon) in &self.daemons {
             logs += &format!(
                 "--- {}\n{}\n",
                 daemon.log_path().display(),
@@ -167,7 +189,11 @@ impl Chain {
 
     /// Leaves everything up and returns what is needed to take it down.
     pub fn release(self) -> Remains {
-        let mut pids: Vec<Pid> = self.daemons.into_iter().map(Daemon::release).collect();
+        let mut pids: Vec<Pid> = self
+            .daemons
+            .into_iter()
+            .map(|(_, daemon)| daemon.release())
+            .collect();
         pids.extend(self.broker.release());
         pids.push(self.center.release());
         pids.extend(self.cluster.nodes.into_iter().map(Host::release));
@@ -180,7 +206,7 @@ impl Chain {
     fn start_agents(&mut self) -> Result<()> {
         let node = self.cluster.master();
         for (name, path) in NODE_PROGRAMS {
-            let target = program(name)?;
+            let target = crate::program(name)?;
             node.sh(&format!(
                 "mkdir -p $(dirname {path}); ln -sf '{}' {path}",
                 target.display()
@@ -198,17 +224,55 @@ impl Chain {
             &format!("[amqp]\nhosts = [\"{}\"]\n", self.broker.uri()),
         )?;
         node.sh("mkdir -p /var/lib/nfdhcpd /etc/nfdhcpd")?;
-        self.agent("nfdhcpd", &["/usr/sbin/nfdhcpd", "run"])?;
-        self.agent("snf-ganeti-eventd", &["/usr/sbin/snf-ganeti-eventd", "run"])
+        self.launch(Program::Nfdhcpd)?;
+        self.launch(Program::Eventd)
     }
 
-    fn agent(&mut self, name: &str, words: &[&str]) -> Result<()> {
-        let log = self.scratch.join(&format!("{name}.log"));
+    /// Starts one of our daemons, whose configuration is in place.
+    fn launch(&mut self, program: Program) -> Result<()> {
         let node = self.cluster.master();
-        let mut command = node.command(words[0]);
-        command.args(&words[1..]);
-        self.daemons.push(node.daemon(name, &mut command, &log)?);
+        let log = self.scratch.join(&format!("{}.log", program.name()));
+        let daemon = match program {
+            Program::Nfdhcpd | Program::Eventd => {
+                let mut command = node.command(program.name());
+                node.daemon(program.name(), command.arg("run"), &log)?
+            }
+            Program::Central => {
+                Daemon::spawn(program.name(), &mut self.central(&["serve"])?, &log)?
+            }
+        };
+        self.daemons.push((program, daemon));
         Ok(())
+    }
+
+    /// A run of `snf-central` with our configuration.
+    fn central(&self, words: &[&str]) -> Result<Command> {
+        let mut command = self.center.netns().command(crate::program("snf-central")?);
+        command
+            .arg("--config")
+            .arg(self.scratch.join("central/central.toml"))
+            .args(words);
+        Ok(command)
+    }
+
+    /// Kills one of our daemons (SIGKILL) and starts it again.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn restart(&mut self, program: Program) -> Result<()> {
+        self.stop(program);
+        self.launch(program)
+    }
+
+    /// Kills one of our daemons (SIGKILL).
+    pub fn stop(&mut self, program: Program) {
+        self.daemons.retain(|(running, _)| *running != program);
+    }
+
+    /// The log of one of our daemons, from all its starts.
+    pub fn log(&self, program: Program) -> String {
+        let path = self.scratch.join(&format!("{}.log", program.name()));
+        fs::read_to_string(path).unwrap_or_default()
     }
 
     fn start_central(&mut self) -> Result<()> {
@@ -221,7 +285,7 @@ impl Chain {
         self.scratch
             .write("central/rapi.pem", &certificate[first_line..])?;
         self.scratch.write("central/rapi-password", RAPI_PASSWORD)?;
-        let configuration = self.scratch.write(
+        self.scratch.write(
             "central/central.toml",
             &format!(
                 "[api]\nlisten = \"{CENTER_ADDRESS}:{API_PORT}\"\n\
@@ -232,26 +296,25 @@ impl Chain {
             ),
         )?;
         let seed = self.scratch.write("central/seed.toml", &seed(&folder))?;
-        let central = program("snf-central")?;
-        let run = |words: &[&str]| {
-            let mut command: Command = self.center.netns().command(&central);
-            command.arg("--config").arg(&configuration).args(words);
-            command
-        };
         let seed = seed.display().to_string();
         for words in [&["migrate"][..], &["seed", &seed], &["check"]] {
-            process::check(&mut run(words), START)?;
+            process::check(&mut self.central(words)?, START)?;
         }
-        let log = self.scratch.join("snf-central.log");
-        let mut daemon = Daemon::spawn("snf-central", &mut run(&["serve"]), &log)?;
+        self.launch(Program::Central)?;
+        self.wait_for_central()
+    }
+
+    /// Waits until the API says that it is ready.
+    ///
+    /// # Errors
+    /// It does not; the text has the end of its log.
+    pub fn wait_for_central(&mut self) -> Result<()> {
         let api = self.api();
         let ready = wait::until_ok("central to be ready", START, || {
-            daemon.still_runs()?;
+            self.check()?;
             api.ready()
         });
-        ready.with_context(|| daemon.log_tail())?;
-        self.daemons.push(daemon);
-        Ok(())
+        ready.with_context(|| self.log(Program::Central))
     }
 
     /// Kills the broker, as a power cut would.
