@@ -223,4 +223,25 @@ mod tests {
         drop(host);
         wait::until_true("its end", wait::USUAL, || !running()).unwrap();
     }
+
+    #[test]
+    fn a_daemon_in_a_host_is_gone_when_it_is_dropped() {
+        let scratch = Scratch::new("host-daemon").unwrap();
+        let host = Host::start("brief", &scratch.join("log")).unwrap();
+        let mut command = host.command("flock");
+        command.args(["--nonblock", "/run/x.lock", "sleep", "999"]);
+        let daemon = host
+            .daemon("flock", &mut command, &scratch.join("flock.log"))
+            .unwrap();
+        wait::until_true("the lock to be taken", wait::USUAL, || {
+            host.sh("! flock --nonblock /run/x.lock true").is_ok()
+        })
+        .unwrap();
+        let pid = daemon.inner_pid().unwrap();
+        drop(daemon);
+        assert!(
+            !Path::new(&format!("/proc/{pid}")).exists(),
+            "{pid} is still there"
+        );
+    }
 }

@@ -314,14 +314,33 @@ impl Daemon {
 
     fn end(&mut self) {
         // an entered PID namespace does not end with `nsenter`
-        if self.wrapped
-            && let Ok(inner) = first_child(self.pid())
-        {
+        let inner = if self.wrapped {
+            first_child(self.pid()).ok()
+        } else {
+            None
+        };
+        if let Some(inner) = inner {
             let _ = signal::kill(inner, Signal::SIGKILL);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // what it held (locks, ports) is free only when it is really gone
+        let start = Instant::now();
+        while inner.is_some_and(is_alive) && start.elapsed() < crate::wait::USUAL {
+            thread::sleep(Duration::from_millis(2));
+        }
     }
+}
+
+/// Whether a process runs; a zombie does not.
+fn is_alive(pid: Pid) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
 }
 
 impl Drop for Daemon {

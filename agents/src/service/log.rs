@@ -17,7 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// A filter that cannot be parsed, with the reason.
 pub fn init(filter: &str) -> Result<(), String> {
     let filter = EnvFilter::builder()
-        .parse(filter)
+        .parse(with_quiet_client(filter))
         .map_err(|error| format!("log filter {filter:?}: {error}"))?;
     let registry = tracing_subscriber::registry().with(filter);
     if std::env::var_os("JOURNAL_STREAM").is_some()
@@ -32,4 +32,32 @@ pub fn init(filter: &str) -> Result<(), String> {
         .with_target(false);
     let _ = registry.with(stderr).try_init();
     Ok(())
+}
+
+/// The AMQP client logs each lost connection as an error, often twice; who uses it says so
+/// once, with what it means. A filter that names `lapin` gets its lines all the same.
+fn with_quiet_client(filter: &str) -> String {
+    if filter.contains("lapin") {
+        filter.to_owned()
+    } else {
+        format!("{filter},lapin=off")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_amqp_client_is_quiet_unless_it_is_asked_for() {
+        assert_eq!(with_quiet_client("info"), "info,lapin=off");
+        assert_eq!(with_quiet_client("info,lapin=debug"), "info,lapin=debug");
+        for filter in ["info", "debug,nfdhcpd=trace"] {
+            assert!(
+                EnvFilter::builder()
+                    .parse(with_quiet_client(filter))
+                    .is_ok()
+            );
+        }
+    }
 }

@@ -113,7 +113,6 @@ async fn attempt(broker: &Broker, host: &Host) -> Result<Link, BrokerError> {
         ConnectionProperties::default().with_connection_name(broker.name.as_str().into());
     let runtime = lapin::runtime::default_runtime()?;
     let connection = Connection::connect_uri_with_config(uri, properties, tls, runtime).await?;
-    let events = connection.events_listener().boxed();
     let exchange = ShortString::from(broker.exchange.as_str());
     let mut channel = connection.create_channel().await?;
     if let Err(error) = declare(&channel, &exchange, true).await {
@@ -128,6 +127,8 @@ async fn attempt(broker: &Broker, host: &Host) -> Result<Link, BrokerError> {
         declare(&channel, &exchange, false).await?;
         tracing::info!(exchange = broker.exchange, "declared the exchange");
     }
+    // from here on: that the exchange was missing is told as an event too, and is none
+    let events = connection.events_listener().boxed();
     channel
         .confirm_select(ConfirmSelectOptions::default())
         .await?;
