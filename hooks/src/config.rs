@@ -18,6 +18,8 @@ pub struct Config {
     pub outbox_dir: PathBuf,
     /// This node's name in Ganeti; unset, the kernel's host name.
     pub node_name: Option<String>,
+    /// Whether a node that an instance has left stops answering for its addresses.
+    pub end_proxies: bool,
 }
 
 impl Default for Config {
@@ -25,6 +27,7 @@ impl Default for Config {
         Self {
             outbox_dir: outbox::DEFAULT_FOLDER.into(),
             node_name: None,
+            end_proxies: true,
         }
     }
 }

@@ -4,10 +4,11 @@ use std::io;
 
 use agents::ganeti::hook_environment::{HookEnvironment, HookError, Phase};
 use agents::message::EventTime;
+use agents::netlink;
 use agents::outbox::{Class, Entry, Producer};
 
 use crate::config::Config;
-use crate::net_status;
+use crate::{neighbours, net_status};
 
 /// Why a hook failed. Ganeti writes the text into the job's log as a warning; the operation
 /// has succeeded whatever we do.
@@ -19,6 +20,14 @@ pub enum RunError {
     /// This node's name cannot be told.
     #[error("cannot tell this node's name: {0}; set node_name in the configuration")]
     NodeName(io::Error),
+    /// The addresses of an instance that has left are still answered for.
+    #[error("cannot end the neighbour proxies of {instance}: {source}")]
+    Neighbours {
+        /// The instance.
+        instance: String,
+        /// What the kernel said.
+        source: netlink::Error,
+    },
     /// The message could not be left.
     #[error("cannot write the outbox {folder}: {source}")]
     Outbox {
@@ -43,8 +52,19 @@ pub fn run(
         return Ok(());
     }
     let node = config.node_name().map_err(RunError::NodeName)?;
-    if net_status::is_ours(&environment, &node) {
-        let instance = environment.instance()?;
+    let is_told = net_status::is_ours(&environment, &node);
+    if !is_told && !environment.path.starts_with("instance-") {
+        return Ok(());
+    }
+    let instance = environment.instance()?;
+    if config.end_proxies && neighbours::has_left(&environment, &instance, &node) {
+        let addresses = neighbours::addresses(&instance);
+        neighbours::end_proxies(&addresses).map_err(|source| RunError::Neighbours {
+            instance: instance.name.clone(),
+            source,
+        })?;
+    }
+    if is_told {
         let (id, message) = net_status::message(&environment, &instance, EventTime::now());
         let left = Entry::new(id, Class::Final, &message)
             .map_err(io::Error::from)
@@ -78,6 +98,7 @@ mod tests {
         let config = Config {
             outbox_dir: scratch.path().join("outbox"),
             node_name: Some("node1.gnt.lab".to_owned()),
+            end_proxies: false,
         };
         run(&config, variables()).unwrap();
         let outbox = Outbox::existing(&config.outbox_dir);
@@ -102,6 +123,7 @@ mod tests {
         let config = Config {
             outbox_dir: scratch.path().join("outbox"),
             node_name: Some("node1.gnt.lab".to_owned()),
+            end_proxies: false,
         };
         for name in variables()
             .keys()
@@ -128,6 +150,7 @@ mod tests {
         let config = Config {
             outbox_dir: "/dev/null/outbox".into(),
             node_name: Some("node1.gnt.lab".to_owned()),
+            end_proxies: false,
         };
         let error = run(&config, variables()).unwrap_err().to_string();
         assert!(error.contains("/dev/null/outbox"), "{error}");

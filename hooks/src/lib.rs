@@ -9,5 +9,6 @@
 
 pub mod config;
 pub mod hook;
+pub mod neighbours;
 pub mod net_status;
 pub mod progress;

@@ -117,6 +117,52 @@ fn a_hook_without_its_environment_says_so_in_one_line() {
 }
 
 #[test]
+fn the_node_that_an_instance_has_left_stops_answering_for_it() {
+    let rig = Rig::new();
+    let netns = harness::netns::Netns::new().unwrap();
+    netns
+        .sh("ip link add up0 type dummy
+             ip neigh add proxy 10.66.2.10 dev up0
+             ip neigh add proxy 10.66.2.11 dev up0
+             ip neigh add proxy fd66:2::a800:ff:fe7e:d70d dev up0
+             ip neigh add proxy fd66:2::1 dev up0")
+        .unwrap();
+    let mut environment: HashMap<String, String> = serde_json::from_str(include_str!(
+        "../../agents/testdata/hook-instance-modify-post.json"
+    ))
+    .unwrap();
+    environment.insert(
+        "GANETI_HOOKS_PATH".to_owned(),
+        "instance-migrate".to_owned(),
+    );
+    environment.insert("GANETI_OLD_PRIMARY".to_owned(), "node1.gnt.lab".to_owned());
+    let proxies = || {
+        let all =
+            netns.ip("-4 neigh show proxy").unwrap() + &netns.ip("-6 neigh show proxy").unwrap();
+        all.lines()
+            .map(|line| line.split(' ').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let mut run = |new_primary: &str| {
+        environment.insert("GANETI_NEW_PRIMARY".to_owned(), new_primary.to_owned());
+        let mut command = netns.command(env!("CARGO_BIN_EXE_snf-ganeti-hook"));
+        command
+            .arg("--config")
+            .arg(rig.path("hooks.toml"))
+            .env_clear()
+            .envs(&environment);
+        harness::process::check(&mut command, harness::wait::USUAL).unwrap();
+    };
+    run("node1.gnt.lab");
+    assert_eq!(proxies().len(), 4);
+    run("node2.gnt.lab");
+    let mut left = proxies();
+    left.sort();
+    assert_eq!(left, ["10.66.2.11", "fd66:2::1"]);
+    assert!(!rig.path("outbox").exists(), "a migration changes no NIC");
+}
+
+#[test]
 fn a_stream_split_anywhere_becomes_messages_and_the_rest_is_passed_on() {
     let rig = Rig::new();
     let mut child = rig.monitor().spawn().unwrap();

@@ -8,11 +8,13 @@ use hooks::config::{self, Config};
 use hooks::hook;
 
 /// A Ganeti hook: tells an instance's NICs after it was created, started, rebooted or
-/// modified, by leaving a message in the outbox, from where snf-ganeti-eventd publishes it.
+/// modified, by leaving a message in the outbox, from where snf-ganeti-eventd publishes it;
+/// and on the node that an instance has left (stop, remove, migrate, failover), ends the
+/// neighbour proxies of its routed NICs.
 ///
 /// Ganeti runs it, without arguments, through links in
-/// /etc/ganeti/hooks/instance-{add,start,reboot,modify}-post.d/; what it does it takes from the
-/// GANETI_* variables. It never waits for the network.
+/// /etc/ganeti/hooks/instance-{add,start,reboot,modify,stop,remove,migrate,failover}-post.d/;
+/// what it does it takes from the GANETI_* variables. It never waits for the network.
 ///
 /// Exit status: 0 done, or nothing to do; 1 failed, with one line that says why (Ganeti logs
 /// it, and the operation stays successful); 2 wrong usage.
