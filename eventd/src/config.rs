@@ -40,6 +40,43 @@ pub struct Config {
     pub amqp: Amqp,
     /// The outbox' bounds.
     pub outbox: OutboxLimits,
+    /// Where the names of instances are kept in the DNS.
+    pub dns: Dns,
+}
+
+/// Where the names of instances are kept in the DNS (RFC 2136). Without a server nothing is
+/// sent.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dns {
+    /// The primary name server.
+    pub server: Option<SocketAddr>,
+    /// The zone that the names are in; instances whose name has no dot get it appended.
+    pub zone: String,
+    /// The zones of the addresses: `2.0.192.in-addr.arpa`, `8.b.d.0.1.0.0.2.ip6.arpa`.
+    pub reverse_zones: Vec<String>,
+    /// Seconds that others may keep the answers.
+    pub ttl: u32,
+    /// The name of the key that changes are signed with (RFC 8945); unset, they are not.
+    pub key_name: Option<String>,
+    /// `hmac-sha256`, `hmac-sha384` or `hmac-sha512`.
+    pub key_algorithm: String,
+    /// The file with the key, in base64, and nothing else.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            server: None,
+            zone: String::new(),
+            reverse_zones: Vec::new(),
+            ttl: 300,
+            key_name: None,
+            key_algorithm: "hmac-sha256".to_owned(),
+            key_file: None,
+        }
+    }
 }
 
 /// How to reach the broker.
@@ -115,6 +152,7 @@ impl Default for Config {
             takeover_minutes: 15,
             amqp: Amqp::default(),
             outbox: OutboxLimits::default(),
+            dns: Dns::default(),
         }
     }
 }
@@ -198,6 +236,9 @@ impl Config {
             let reason = "certificate_file and key_file go together";
             return refuse("amqp.tls", format!("{:?}", amqp.tls), reason);
         }
+        if let Err((key, value, reason)) = crate::dns::Zones::new(&self.dns) {
+            return refuse(key, value, &reason);
+        }
         if self.outbox.max_mib == 0 {
             return refuse("outbox.max_mib", "0".to_owned(), "must be at least 1");
         }
@@ -256,6 +297,10 @@ mod tests {
         assert!(full.metrics.take().is_some());
         assert!(full.amqp.tls.key_file.is_some());
         full.amqp.tls = Tls::default();
+        assert!(full.dns.server.is_some() && full.dns.key_name.is_some());
+        assert_eq!(full.dns.ttl, Dns::default().ttl);
+        assert_eq!(full.dns.key_algorithm, Dns::default().key_algorithm);
+        full.dns = Dns::default();
         assert_eq!(format!("{full:?}"), format!("{:?}", Config::default()));
     }
 
@@ -270,6 +315,14 @@ mod tests {
             ("[amqp]\nexchange_missing = \"cry\"", "exchange_missing"),
             ("[amqp.tls]\nkey_file = \"k\"", "amqp.tls"),
             ("[outbox]\nmax_mib = 0", "outbox.max_mib"),
+            ("[dns]\nserver = \"192.0.2.53:53\"", "dns.zone"),
+            ("[dns]\nserver = \"192.0.2.53\"", "server"),
+            (
+                "[dns]\nreverse_zones = [\"example.com\"]",
+                "dns.reverse_zones",
+            ),
+            ("[dns]\nkey_name = \"k\"", "dns.key_name"),
+            ("[dns]\nkey_algorithm = \"rot13\"", "dns.key_algorithm"),
             ("quue_dir = \"/x\"", "quue_dir"),
             ("metrics = \"nowhere\"", "metrics"),
         ] {

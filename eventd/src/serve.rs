@@ -61,6 +61,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
             agents::service::metrics::serve(address, move || metrics.render())
                 .with_context(|| format!("metrics on {address}"))?;
         }
+        crate::dns::start(config).context("dns")?;
         let stop = async {
             tokio::select! {
                 _ = terminate.recv() => {}

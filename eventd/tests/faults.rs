@@ -494,7 +494,7 @@ fn a_full_disk_is_waited_for() {
     let mut command = node.netns.command("unshare");
     command
         .args(["--mount", "sh", "-c", &script, "sh"])
-        .arg(env!("CARGO_BIN_EXE_snf-ganeti-eventd"))
+        .arg(rig::program())
         .arg("--config")
         .arg(node.config())
         .arg("run");

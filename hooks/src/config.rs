@@ -20,6 +20,8 @@ pub struct Config {
     pub node_name: Option<String>,
     /// Whether a node that an instance has left stops answering for its addresses.
     pub end_proxies: bool,
+    /// Whether the names of instances in networks tagged `dns` are kept in the DNS.
+    pub dns: bool,
 }
 
 impl Default for Config {
@@ -28,6 +30,7 @@ impl Default for Config {
             outbox_dir: outbox::DEFAULT_FOLDER.into(),
             node_name: None,
             end_proxies: true,
+            dns: false,
         }
     }
 }

@@ -3,12 +3,13 @@
 use std::io;
 
 use agents::ganeti::hook_environment::{HookEnvironment, HookError, Phase};
+use agents::ganeti::ssconf::is_same_node;
 use agents::message::EventTime;
 use agents::netlink;
-use agents::outbox::{Class, Entry, Producer};
+use agents::outbox::{Class, DNS_FOLDER, DnsChange, Entry, Producer};
 
 use crate::config::Config;
-use crate::{neighbours, net_status};
+use crate::{dns, neighbours, net_status};
 
 /// Why a hook failed. Ganeti writes the text into the job's log as a warning; the operation
 /// has succeeded whatever we do.
@@ -73,12 +74,32 @@ pub fn run(
                 entry.origin = Some(format!("{node}/snf-ganeti-hook"));
                 Producer::new(&config.outbox_dir)?.put(&entry)
             });
-        left.map_err(|source| RunError::Outbox {
-            folder: config.outbox_dir.display().to_string(),
-            source,
-        })?;
+        left.map_err(|source| outbox_error(config, source))?;
+    }
+    if config.dns && is_same_node(&node, &environment.master) {
+        leave_dns(config, &dns::changes(&environment)?)
+            .map_err(|source| outbox_error(config, source))?;
     }
     Ok(())
+}
+
+fn leave_dns(config: &Config, changes: &[DnsChange]) -> io::Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    Producer::new(&config.outbox_dir)?; // makes the folder
+    let mut producer = Producer::new(&config.outbox_dir.join(DNS_FOLDER))?;
+    for change in changes {
+        producer.put_json(change)?;
+    }
+    Ok(())
+}
+
+fn outbox_error(config: &Config, source: io::Error) -> RunError {
+    RunError::Outbox {
+        folder: config.outbox_dir.display().to_string(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +120,7 @@ mod tests {
             outbox_dir: scratch.path().join("outbox"),
             node_name: Some("node1.gnt.lab".to_owned()),
             end_proxies: false,
+            dns: true,
         };
         run(&config, variables()).unwrap();
         let outbox = Outbox::existing(&config.outbox_dir);
@@ -124,6 +146,7 @@ mod tests {
             outbox_dir: scratch.path().join("outbox"),
             node_name: Some("node1.gnt.lab".to_owned()),
             end_proxies: false,
+            dns: true,
         };
         for name in variables()
             .keys()
@@ -151,6 +174,7 @@ mod tests {
             outbox_dir: "/dev/null/outbox".into(),
             node_name: Some("node1.gnt.lab".to_owned()),
             end_proxies: false,
+            dns: true,
         };
         let error = run(&config, variables()).unwrap_err().to_string();
         assert!(error.contains("/dev/null/outbox"), "{error}");

@@ -8,6 +8,7 @@
 //! - `snf-progress-monitor` ([`progress`]): reads what an image deployment tells
 
 pub mod config;
+pub mod dns;
 pub mod hook;
 pub mod neighbours;
 pub mod net_status;

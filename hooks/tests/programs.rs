@@ -121,7 +121,7 @@ fn the_node_that_an_instance_has_left_stops_answering_for_it() {
     let rig = Rig::new();
     let netns = harness::netns::Netns::new().unwrap();
     netns
-        .sh("ip link add up0 type dummy
+        .sh("ip link add up0 type bridge
              ip neigh add proxy 10.66.2.10 dev up0
              ip neigh add proxy 10.66.2.11 dev up0
              ip neigh add proxy fd66:2::a800:ff:fe7e:d70d dev up0

@@ -6,6 +6,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use serde::de::DeserializeOwned;
+
 use super::{Entry, FileName, Producer};
 
 /// The longest file that is read, in bytes.
@@ -145,6 +147,14 @@ impl Outbox {
     /// # Errors
     /// See [`ReadError`].
     pub fn read(&self, name: &FileName) -> Result<Vec<Entry>, ReadError> {
+        self.read_json(name)
+    }
+
+    /// The lines of a file of something else than messages.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read_json<T: DeserializeOwned>(&self, name: &FileName) -> Result<Vec<T>, ReadError> {
         let mut content = Vec::new();
         let file = File::open(self.path(name)).map_err(io_error)?;
         let limit = FILE_LIMIT.saturating_add(1);
@@ -204,8 +214,8 @@ impl Outbox {
     }
 }
 
-/// The messages in the content of a file.
-pub(super) fn parse(content: &[u8]) -> Result<Vec<Entry>, BadFile> {
+/// The lines in the content of a file.
+fn parse<T: DeserializeOwned>(content: &[u8]) -> Result<Vec<T>, BadFile> {
     let entries = content
         .split(|byte| *byte == b'\n')
         .enumerate()
@@ -216,7 +226,7 @@ pub(super) fn parse(content: &[u8]) -> Result<Vec<Entry>, BadFile> {
                 source,
             })
         })
-        .collect::<Result<Vec<Entry>, _>>()?;
+        .collect::<Result<Vec<T>, _>>()?;
     if entries.is_empty() {
         return Err(BadFile::Empty);
     }

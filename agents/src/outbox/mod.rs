@@ -10,12 +10,14 @@
 //! order of the names is the order of publishing.
 
 mod consumer;
+mod dns;
 mod entry;
 mod limits;
 mod name;
 mod producer;
 
 pub use consumer::{BadFile, Outbox, ReadError, Usage};
+pub use dns::{DNS_FOLDER, DnsChange};
 pub use entry::{Class, Entry};
 pub use limits::{Limits, Trimmed};
 pub use name::{FileName, Kind};

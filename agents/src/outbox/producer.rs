@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Entry, FileName, Kind};
+use serde::Serialize;
+
+use super::{Class, Entry, FileName, Kind};
 use crate::message::EventTime;
 
 /// Writes files into an outbox.
@@ -59,12 +61,20 @@ impl Producer {
         self.write(Kind::Batch, entries)
     }
 
+    /// Leaves something else than a message, which is final, as one line of JSON.
+    ///
+    /// # Errors
+    /// As for [`Producer::put`].
+    pub fn put_json(&mut self, value: &impl Serialize) -> io::Result<FileName> {
+        self.write(Kind::One(Class::Final), std::slice::from_ref(value))
+    }
+
     /// Takes back a file of this producer that is not published yet, if it still is there.
     pub fn withdraw(&mut self, name: &FileName) {
         let _ = fs::remove_file(self.folder.join(name.to_string()));
     }
 
-    fn write(&mut self, kind: Kind, entries: &[Entry]) -> io::Result<FileName> {
+    fn write(&mut self, kind: Kind, entries: &[impl Serialize]) -> io::Result<FileName> {
         let name = self.next_name(kind);
         if let Err(error) = Self::replace(&self.folder, &name, entries) {
             // Perhaps it was renamed and only the folder's sync failed: all or nothing.
@@ -76,7 +86,11 @@ impl Producer {
 
     /// Writes a file whole, in place of the one of that name if there is one; returns its
     /// length.
-    pub(super) fn replace(folder: &Path, name: &FileName, entries: &[Entry]) -> io::Result<u64> {
+    pub(super) fn replace(
+        folder: &Path,
+        name: &FileName,
+        entries: &[impl Serialize],
+    ) -> io::Result<u64> {
         let mut content = Vec::new();
         for entry in entries {
             serde_json::to_writer(&mut content, entry)?;

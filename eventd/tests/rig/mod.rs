@@ -37,11 +37,8 @@ pub struct Version {
 
 /// Every captured version of every job file, in the order in which they were written.
 pub fn captured() -> Vec<Version> {
-    let lines = fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/captured/job-versions.jsonl"
-    ))
-    .unwrap();
+    let path = harness::source_root().join("eventd/tests/captured/job-versions.jsonl");
+    let lines = fs::read_to_string(path).unwrap();
     lines
         .lines()
         .map(|line| {
@@ -53,6 +50,14 @@ pub fn captured() -> Vec<Version> {
             }
         })
         .collect()
+}
+
+/// The daemon's program: beside a test of its own package, or beside a benchmark.
+pub fn program() -> PathBuf {
+    option_env!("CARGO_BIN_EXE_snf-ganeti-eventd").map_or_else(
+        || harness::program("snf-ganeti-eventd").unwrap(),
+        PathBuf::from,
+    )
 }
 
 /// A message as a consumer has it.
@@ -177,7 +182,7 @@ impl Node {
     }
 
     pub fn command(&self) -> Command {
-        let mut command = self.netns.command(env!("CARGO_BIN_EXE_snf-ganeti-eventd"));
+        let mut command = self.netns.command(program());
         command
             .arg("--config")
             .arg(self.config())
