@@ -123,6 +123,8 @@ struct Server {
     /// Of the batch at hand: the packets that go on, and whose answers are sent.
     pass: Vec<u32>,
     sent: Vec<u32>,
+    /// How often the service manager wants to hear from us.
+    watchdog: Option<Duration>,
     /// When the rules' counts were read.
     counted: Instant,
     /// Whether each binding is worth a line: not the thousands that are there at the start.
@@ -199,6 +201,7 @@ impl Server {
             stats: Arc::new(Stats::default()),
             pass: Vec::new(),
             sent: Vec::new(),
+            watchdog: notify::watchdog_interval(),
             counted: Instant::now(),
             announce: false,
             refused: BTreeSet::new(),
@@ -223,7 +226,15 @@ impl Server {
     /// Waits for something to do and does it. True when it is time to end.
     fn step(&mut self, signals: &SignalFd) -> anyhow::Result<bool> {
         let now = Instant::now();
-        let wait = self.schedule.wait(now).unwrap_or(IDLE).min(IDLE);
+        // The service manager wants to hear from this loop, which must not hang, twice in a time.
+        let idle = match self.watchdog {
+            Some(interval) => {
+                notify::alive();
+                IDLE.min(interval / 2)
+            }
+            None => IDLE,
+        };
+        let wait = self.schedule.wait(now).unwrap_or(idle).min(idle);
         // Rounded up, so that the timer is due when we wake.
         let wait =
             PollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
