@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use agents::addr;
 use agents::ganeti::nic_environment::{Mode, NicEnvironment, NicError};
-use agents::ganeti::tags::{InstanceTags, NetworkTags};
+use agents::ganeti::tags::{InstanceTags, NetworkTags, NicTags};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -102,6 +102,8 @@ pub struct Request {
     pub connection: Connection,
     /// The guest's IPv4 address.
     pub ipv4: Option<Ipv4Addr>,
+    /// Further IPv4 addresses of the guest, by tag.
+    pub more4: Vec<Ipv4Addr>,
     /// The guest has IPv6, if only on its link.
     pub use_ipv6: bool,
     /// The guest's IPv6 addresses: that of its NIC, that it takes by EUI-64.
@@ -114,6 +116,8 @@ pub struct Request {
     pub nfdhcpd: bool,
     /// The firewall profile that its tags give it.
     pub profile: Option<String>,
+    /// What else its tags say.
+    pub tags: NicTags,
 }
 
 impl Request {
@@ -147,10 +151,19 @@ impl Request {
         let (use4, use6) = (!instance_tags.disable_ipv4, !instance_tags.disable_ipv6);
         let mut ipv6 = Vec::new();
         let mut ipv4 = None;
+        let mut more4 = Vec::new();
         match nic.ip {
             Some(IpAddr::V4(address)) if use4 => ipv4 = Some(address),
             Some(IpAddr::V6(address)) if use6 => ipv6.push(address),
             _ => {}
+        }
+        let tags = nic_tags(&nic, &connection)?;
+        for address in &tags.addresses {
+            match address {
+                IpAddr::V4(address) if use4 && ipv4 != Some(*address) => more4.push(*address),
+                IpAddr::V6(address) if use6 && !ipv6.contains(address) => ipv6.push(*address),
+                _ => {}
+            }
         }
         let network = nic.network.as_ref();
         if use6
@@ -167,12 +180,14 @@ impl Request {
         Ok(Self {
             connection,
             ipv4,
+            more4,
             use_ipv6: use6,
             ipv6,
             gateway,
             gateway6,
             nfdhcpd: network_tags.nfdhcpd,
             profile: profile(&nic, config)?,
+            tags,
             nic,
         })
     }
@@ -181,6 +196,19 @@ impl Request {
     pub fn interface(&self) -> &str {
         &self.nic.interface
     }
+}
+
+fn nic_tags(nic: &NicEnvironment, connection: &Connection) -> Result<NicTags> {
+    let index = nic.index.to_string();
+    let names = [nic.name.as_deref().unwrap_or_default(), &nic.uuid, &index];
+    let wrong = |reason: String| NicError::value("TAGS", nic.tags.join(" "), reason);
+    let tags = NicTags::new(nic.tags.iter().map(String::as_str), &names)
+        .map_err(|error| wrong(error.to_string()))?;
+    if let (Connection::Routed { .. }, Some(net)) = (connection, tags.nets.first()) {
+        let reason = format!("{net}: a routed NIC can have single addresses only");
+        return Err(wrong(reason).into());
+    }
+    Ok(tags)
 }
 
 /// The profile that the instance's tags give a NIC, by its name, its UUID or its index, the

@@ -320,3 +320,72 @@ fn down_leaves_no_element() {
         .unwrap();
     assert!(!down.contains("tap0"), "{down}");
 }
+
+#[test]
+fn tags_open_what_they_name_and_no_more() {
+    let bridge = bridge();
+    let cases = corpus::bridged(&cast());
+    let frames = |names: &[&str]| -> Vec<Vec<u8>> {
+        names
+            .iter()
+            .map(|name| {
+                cases
+                    .iter()
+                    .find(|case| case.name == *name)
+                    .unwrap()
+                    .frame
+                    .clone()
+            })
+            .collect()
+    };
+    let another_ip = ["ARP request from the router", "gratuitous ARP for another"];
+    let strange: MacAddr = "aa:00:00:00:00:77".parse().unwrap();
+    let message = arp(
+        1,
+        (strange, cast().ipv4),
+        (MacAddr::ZERO, cast().other_ipv4),
+    );
+    let another_mac = vec![ethernet(MacAddr::BROADCAST, strange, 0x0806, &message)];
+    let server = [
+        "DHCP offer from the router",
+        "RA",
+        "RA in disguise",
+        "redirect",
+    ];
+    for (tag, number, ip, mac) in [
+        ("labtag", 1, false, false),
+        ("snf:nic:*:any-ip", 2, true, false),
+        ("snf:nic:0:any-mac", 3, true, true),
+        ("snf:nic:1:any-mac", 4, false, false),
+    ] {
+        bridge.node.up(&with(bridged(), &[("TAGS", tag)]));
+        for (sent, passes) in [
+            (frames(&another_ip), ip),
+            (another_mac.clone(), mac),
+            (frames(&server), false),
+        ] {
+            let seen = bridge.seen(&sent, number * 10);
+            let expected = if passes { sent.len() } else { 0 };
+            assert_eq!(seen.len(), expected, "{tag}: {sent:02x?}");
+        }
+    }
+    // One more address, and a prefix.
+    let more = "snf:nic:*:address:10.66.1.50 snf:nic:*:address:10.66.1.64/26";
+    bridge.node.up(&with(bridged(), &[("TAGS", more)]));
+    for (address, passes) in [
+        ("10.66.1.50", true),
+        ("10.66.1.51", false),
+        ("10.66.1.127", true),
+        ("10.66.1.128", false),
+    ] {
+        let other = Cast {
+            ipv4: address.parse().unwrap(),
+            ..cast()
+        };
+        let cases = corpus::bridged(&other);
+        let find = |name: &str| cases.iter().find(|case| case.name == name).unwrap();
+        let frames = [find("ARP reply").frame.clone(), find("TCP").frame.clone()];
+        let seen = bridge.seen(&frames, 50);
+        assert_eq!(seen.len(), if passes { 2 } else { 0 }, "{address}");
+    }
+}

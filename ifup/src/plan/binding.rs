@@ -40,6 +40,7 @@ pub(super) fn text(request: &Request, facts: &Facts, config: &Config) -> String 
         .iter()
         .copied()
         .find(|address| Some(*address) != binding.eui64);
+    binding.macspoof = request.tags.any_mac;
     binding.tags.clone_from(&nic.tags);
     binding.nameservers.clone_from(&config.nfdhcpd.nameservers);
     binding.domain = config

@@ -16,7 +16,12 @@ pub(super) fn plan(request: &Request, config: &Config) -> Option<Guard> {
     if !checked && request.profile.is_none() {
         return None;
     }
-    let mut addresses: Vec<IpAddr> = request.ipv4.map(IpAddr::V4).into_iter().collect();
+    let mut addresses: Vec<IpAddr> = request
+        .ipv4
+        .iter()
+        .chain(&request.more4)
+        .map(|address| IpAddr::V4(*address))
+        .collect();
     let mut prefixes = Vec::new();
     if request.use_ipv6 {
         addresses.extend(request.ipv6.iter().copied().map(IpAddr::V6));
@@ -27,11 +32,16 @@ pub(super) fn plan(request: &Request, config: &Config) -> Option<Guard> {
     }
     Some(Guard {
         bridged: matches!(request.connection, Connection::Bridged { .. }),
-        scope: if checked { Scope::All } else { Scope::Nothing },
+        scope: match (checked, request.tags.any_mac, request.tags.any_ip) {
+            (false, _, _) => Scope::Nothing,
+            (true, true, _) => Scope::AnyMac,
+            (true, false, true) => Scope::AnyIp,
+            (true, false, false) => Scope::All,
+        },
         profile: request.profile.clone(),
         mac: request.nic.mac,
         addresses,
-        nets: Vec::new(),
+        nets: request.tags.nets.clone(),
         prefixes,
     })
 }

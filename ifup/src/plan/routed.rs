@@ -72,7 +72,9 @@ pub(super) fn plan(plan: &mut Plan, request: &Request, table: u32, facts: &Facts
             gateway,
             gateway_is_here: facts.gateway_is_here,
         };
-        family(plan, request, &[address.into()], &way, config);
+        let mut addresses = vec![IpAddr::V4(address)];
+        addresses.extend(request.more4.iter().map(|address| IpAddr::V4(*address)));
+        family(plan, request, &addresses, &way, config);
     }
     if ipv6 {
         let addresses: Vec<IpAddr> = request

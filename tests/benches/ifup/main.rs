@@ -1,0 +1,325 @@
+//! The speed of snf-ifup, whole processes, against the leanest shell that does the same.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)] // a benchmark may stop, and rounds its figures
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use agents::addr::{MacAddr, in_prefix, link_local};
+use agents::netlink::Rtnetlink;
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use harness::netns::Netns;
+use harness::tap::Tap;
+use nix::sys::resource::{UsageWho, getrusage};
+
+/// Measures snf-ifup: one more NIC with so many there already, up and down, and many at once.
+///
+/// Program and shell take turns in one run. Printed are medians, in brackets the least and the
+/// most, of wall and of CPU time of the whole process and what it starts.
+#[derive(Parser)]
+struct Arguments {
+    /// NICs measured in each place.
+    #[arg(long, default_value_t = 40)]
+    nics: usize,
+    /// NICs that are there already.
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 2000])]
+    others: Vec<usize>,
+    /// NICs at once.
+    #[arg(long, default_value_t = 64)]
+    at_once: usize,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+struct Site {
+    namespace: Netns,
+    _router: Netns,
+    folder: tempfile::TempDir,
+    program: PathBuf,
+    shell: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Bridged,
+    Routed,
+}
+
+impl Mode {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bridged => "bridged",
+            Self::Routed => "routed",
+        }
+    }
+}
+
+impl Site {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (namespace, router) = (Netns::new()?, Netns::new()?);
+        namespace.veth("up0", &router, "guests")?;
+        namespace.sh(
+            "ip link add br0 type bridge; ip link set br0 address 02:00:00:00:00:01 up
+             ip route add 10.0.0.0/8 dev up0 table 100
+             ip route add default via 10.0.0.1 dev up0 table 100
+             ip -6 route add fd66::/64 dev up0 table 100
+             ip -6 route add default via fd66::1 dev up0 table 100",
+        )?;
+        let config = format!(
+            "state = {:?}\nbindings = {:?}\n",
+            folder.path().join("state"),
+            folder.path().join("bindings")
+        );
+        fs::write(folder.path().join("ifup.toml"), config)?;
+        fs::create_dir(folder.path().join("shell"))?;
+        let site = Self {
+            namespace,
+            _router: router,
+            folder,
+            program: harness::program("snf-ifup")?,
+            shell: harness::source_root().join("tests/benches/ifup/lean.sh"),
+        };
+        run(&mut site.ours(&["restore"]))?;
+        Ok(site)
+    }
+
+    fn ours(&self, arguments: &[&str]) -> Command {
+        let mut command = self.namespace.command(&self.program);
+        let config = self.folder.path().join("ifup.toml");
+        command
+            .env_clear()
+            .arg("--config")
+            .arg(config)
+            .args(arguments);
+        command
+    }
+
+    fn lean(&self) -> Command {
+        let mut command = self.namespace.command(&self.shell);
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("BINDINGS", self.folder.path().join("shell"));
+        command.env("TABLE", "100").env("UPLINK", "up0");
+        command.env("ROUTED_MAC", "fe:53:4e:46:00:01");
+        command
+    }
+
+    /// Makes TAPs and what Ganeti says of them.
+    fn nics(&self, mode: Mode, prefix: &str, count: usize) -> Result<Vec<(Tap, Nic)>> {
+        (0..count)
+            .map(|n| {
+                let nic = Nic::new(mode, prefix, n);
+                Ok((Tap::new(&self.namespace, &nic.interface)?, nic))
+            })
+            .collect()
+    }
+}
+
+struct Nic {
+    interface: String,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Nic {
+    fn new(mode: Mode, prefix: &str, n: usize) -> Self {
+        let interface = format!("{prefix}{n}");
+        // Prefixes begin with different letters: different addresses.
+        let kind = prefix.as_bytes()[0];
+        let [.., high, low] = n.to_be_bytes();
+        let mac = MacAddr::new([0xaa, mode as u8, kind, 0, high, low]);
+        let net = "fd66::/64".parse().unwrap();
+        let variables = vec![
+            ("INSTANCE", format!("snf-{prefix}{n}")),
+            ("MAC", mac.to_string()),
+            ("MODE", mode.name().to_owned()),
+            ("INTERFACE", interface.clone()),
+            ("INTERFACE_INDEX", "0".to_owned()),
+            (
+                "INTERFACE_UUID",
+                "55ef7b59-0918-45ef-b63d-c4266f7ab9bc".to_owned(),
+            ),
+            ("TAGS", "synnefo:network:0:protected".to_owned()),
+            ("IP", format!("10.{kind}.{high}.{low}")),
+            (
+                "LINK",
+                if mode == Mode::Bridged { "br0" } else { "100" }.to_owned(),
+            ),
+            ("NETWORK_NAME", "net".to_owned()),
+            ("NETWORK_TAGS", "nfdhcpd".to_owned()),
+            ("NETWORK_SUBNET", "10.0.0.0/8".to_owned()),
+            ("NETWORK_GATEWAY", "10.0.0.1".to_owned()),
+            ("NETWORK_SUBNET6", "fd66::/64".to_owned()),
+            ("NETWORK_GATEWAY6", "fd66::1".to_owned()),
+            ("EUI64", in_prefix(net, mac).unwrap().to_string()),
+            ("LINK_LOCAL", link_local(mac).to_string()),
+        ];
+        Self {
+            interface,
+            variables,
+        }
+    }
+
+    fn of(&self, mut command: Command) -> Command {
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{command:?}: {}: {said}", output.status);
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Times {
+    wall: Vec<Duration>,
+    cpu: Vec<Duration>,
+}
+
+impl Times {
+    fn measure(&mut self, mut command: Command) -> Result<()> {
+        let before = children_cpu()?;
+        let start = Instant::now();
+        run(&mut command)?;
+        self.wall.push(start.elapsed());
+        self.cpu.push(children_cpu()? - before);
+        Ok(())
+    }
+
+    fn wall(&self) -> Duration {
+        median(&self.wall)
+    }
+}
+
+fn children_cpu() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("getrusage")?;
+    let time = |time: nix::sys::time::TimeVal| {
+        Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000)
+    };
+    Ok(time(usage.user_time()) + time(usage.system_time()))
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    sorted[sorted.len() / 2]
+}
+
+fn show(times: &[Duration]) -> String {
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+    let least = times.iter().min().copied().unwrap_or_default();
+    let most = times.iter().max().copied().unwrap_or_default();
+    format!(
+        "{:.2} ms [{:.2}-{:.2}]",
+        milliseconds(median(times)),
+        milliseconds(least),
+        milliseconds(most)
+    )
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let mut first = None;
+    for mode in [Mode::Bridged, Mode::Routed] {
+        for others in &arguments.others {
+            let site = Site::new()?;
+            let there = site.nics(mode, "o", *others)?;
+            for (_, nic) in &there {
+                run(&mut nic.of(site.ours(&["up"])))?;
+            }
+            let (ours, lean, down) = one_more(&site, mode, arguments.nics)?;
+            println!("{} with {others} there:", mode.name());
+            for (name, times) in [
+                ("snf-ifup up", &ours),
+                ("lean shell up", &lean),
+                ("snf-ifup down", &down),
+            ] {
+                println!(
+                    "  {name:14} wall {}, CPU {}",
+                    show(&times.wall),
+                    show(&times.cpu)
+                );
+            }
+            let ratio = |one: Duration, other: Duration| one.as_secs_f64() / other.as_secs_f64();
+            println!(
+                "  the shell takes {:.1} times as long",
+                ratio(lean.wall(), ours.wall())
+            );
+            match first {
+                Some((of, alone)) if of == mode.name() => {
+                    println!("  against none there: {:.2}", ratio(ours.wall(), alone));
+                }
+                _ => first = Some((mode.name(), ours.wall())),
+            }
+        }
+        at_once(mode, arguments.at_once)?;
+    }
+    Ok(())
+}
+
+/// One NIC after another, the program and the shell in turns.
+fn one_more(site: &Site, mode: Mode, count: usize) -> Result<(Times, Times, Times)> {
+    let mine = site.nics(mode, "m", count)?;
+    let shells = site.nics(mode, "s", count)?;
+    let (mut ours, mut lean, mut down) = (Times::default(), Times::default(), Times::default());
+    for ((_, mine), (_, shells)) in mine.iter().zip(&shells) {
+        ours.measure(mine.of(site.ours(&["up"])))?;
+        lean.measure(shells.of(site.lean()))?;
+    }
+    for (_, nic) in &mine {
+        down.measure(site.ours(&["down", &nic.interface]))?;
+    }
+    Ok((ours, lean, down))
+}
+
+fn at_once(mode: Mode, count: usize) -> Result<()> {
+    let site = Site::new()?;
+    let nics = site.nics(mode, "m", count)?;
+    let start = Instant::now();
+    let mut children = Vec::new();
+    for (_, nic) in &nics {
+        let mut command = nic.of(site.ours(&["up"]));
+        children.push(command.stdin(Stdio::null()).spawn()?);
+    }
+    for mut child in children {
+        let status = child.wait()?;
+        if !status.success() {
+            bail!("one of many at once: {status}");
+        }
+    }
+    let wall = start.elapsed();
+    site.namespace.run(|| {
+        let mut rtnetlink = Rtnetlink::open()?;
+        for (_, nic) in &nics {
+            let link = rtnetlink.link_by_name(&nic.interface)?.context("a TAP")?;
+            if !link.up {
+                bail!("{} is not up", nic.interface);
+            }
+        }
+        Ok(())
+    })?;
+    println!(
+        "{} {count} at once: {:.0} ms, all up",
+        mode.name(),
+        wall.as_secs_f64() * 1000.0
+    );
+    Ok(())
+}
