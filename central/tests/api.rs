@@ -918,3 +918,53 @@ async fn keypairs_are_checked_and_counted() {
         .await
         .fault(404, "itemNotFound");
 }
+
+#[tokio::test]
+async fn quotas_are_kept_to_exactly() {
+    let central = Central::start().await;
+    let ask =
+        async |method, path: &str, body| central.ask(method, path, Some(OTHER_TOKEN), body).await;
+    let order = central.order("q", &[]).await;
+    // Many at once: two are within the quota, whoever they are.
+    let servers = "/compute/v2.0/servers";
+    let all = futures_util::future::join_all(
+        (0..8).map(|_| ask(Method::POST, servers, Some(order.clone()))),
+    )
+    .await;
+    let made = all.iter().filter(|answer| answer.status == 202).count();
+    assert_eq!(made, 2);
+    for answer in all {
+        if answer.status != 202 {
+            let message = answer.fault(413, "overLimit");
+            assert!(message.contains("quota: servers"), "{message}");
+        }
+    }
+    let limits = ask(Method::GET, "/compute/v2.0/limits", None)
+        .await
+        .expect(200);
+    assert_eq!(limits["limits"]["absolute"]["maxTotalInstances"], 2);
+    assert_eq!(limits["limits"]["absolute"]["totalInstancesUsed"], 2);
+    let body = json!({"floatingip": {}});
+    let path = "/network/v2.0/floatingips";
+    ask(Method::POST, path, Some(body.clone()))
+        .await
+        .expect(201);
+    ask(Method::POST, path, Some(body))
+        .await
+        .fault(413, "overLimit");
+    let body = json!({"network": {}});
+    let path = "/network/v2.0/networks";
+    ask(Method::POST, path, Some(body.clone()))
+        .await
+        .expect(201);
+    ask(Method::POST, path, Some(body))
+        .await
+        .fault(413, "overLimit");
+    let quotas = ask(Method::GET, "/cyclades/account/v1.0/quotas", None)
+        .await
+        .expect(200);
+    let project = quotas.as_object().unwrap().values().next().unwrap();
+    assert_eq!(project["cyclades.vm"]["usage"], 2);
+    // Nobody else's quota.
+    central.create("mine", &[]).await;
+}

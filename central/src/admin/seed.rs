@@ -6,6 +6,7 @@ use std::path::Path;
 use agents::addr::{Ipv4Net, Ipv6Net};
 use agents::service::config as toml_file;
 use anyhow::{Context, bail};
+use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
     IntoActiveModel, QueryFilter, QuerySelect,
@@ -15,10 +16,11 @@ use serde_json::{Value, json};
 
 use crate::api::caller::{digest, hex};
 use crate::api::identity::passwords;
+use crate::api::quota::Resource;
 use crate::config::Config;
 use crate::ganeti::pools;
 use crate::model::entity::{
-    backend, flavor, image, membership, network, project, subnet, token, user,
+    backend, flavor, image, membership, network, project, quota, subnet, token, user,
 };
 use crate::model::{database, moment};
 
@@ -40,6 +42,10 @@ struct ProjectSeed {
     name: String,
     #[serde(default)]
     id: Option<String>,
+    /// Limits: `servers`, `total_cpu`, `cpu`, `total_ram`, `ram` (MiB), `disk` (GiB),
+    /// `private_networks`, `floating_ips`; what is not named is not limited.
+    #[serde(default)]
+    quota: BTreeMap<String, i64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -190,7 +196,11 @@ pub async fn run(config: &Config, file: &Path) -> anyhow::Result<()> {
     database::migrate(&database).await?;
     let transaction = database::write(&database).await?;
     for entry in &seed.project {
-        project(&transaction, entry).await?;
+        let name = &entry.name;
+        let id = project(&transaction, entry).await?;
+        quotas(&transaction, &id, &entry.quota)
+            .await
+            .with_context(|| format!("project {name:?}"))?;
     }
     for entry in &seed.user {
         let name = &entry.name;
@@ -270,6 +280,35 @@ async fn project(transaction: &DatabaseTransaction, entry: &ProjectSeed) -> anyh
         created_at: ActiveValue::Set(moment::now()),
     };
     Ok(row.insert(transaction).await?.id)
+}
+
+async fn quotas(
+    transaction: &DatabaseTransaction,
+    project_id: &str,
+    limits: &BTreeMap<String, i64>,
+) -> anyhow::Result<()> {
+    for (name, most) in limits {
+        if !Resource::ALL.iter().any(|known| known.name() == name) {
+            let known = Resource::ALL.map(Resource::name).join(", ");
+            bail!("quota: {name}: must be one of {known}");
+        }
+        if *most < 0 {
+            bail!("quota: {name} = {most}: must not be negative");
+        }
+        quota::Entity::insert(quota::ActiveModel {
+            project_id: ActiveValue::Set(project_id.to_owned()),
+            resource: ActiveValue::Set(name.clone()),
+            most: ActiveValue::Set(*most),
+        })
+        .on_conflict(
+            OnConflict::columns([quota::Column::ProjectId, quota::Column::Resource])
+                .update_column(quota::Column::Most)
+                .to_owned(),
+        )
+        .exec_without_returning(transaction)
+        .await?;
+    }
+    Ok(())
 }
 
 async fn project_id(database: &impl ConnectionTrait, name: &str) -> anyhow::Result<String> {

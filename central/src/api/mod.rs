@@ -1,5 +1,6 @@
 //! The HTTP side: two mounts over the same handlers.
 
+mod account;
 pub mod body;
 pub mod caller;
 pub mod compute;
@@ -13,6 +14,7 @@ mod links;
 mod network;
 mod page;
 mod paths;
+pub mod quota;
 mod request_log;
 mod roots;
 
@@ -86,8 +88,9 @@ fn mount(dialect: Dialect) -> Router<Context> {
         .nest("/image/v2", image::v2::routes())
         .nest("/image/v1.0", image::v1::routes())
         .nest("/image/v1", image::v1::routes());
-    if dialect == Dialect::OpenStack {
-        routes = routes.nest("/compute/v1.1", compute::routes());
+    match dialect {
+        Dialect::OpenStack => routes = routes.nest("/compute/v1.1", compute::routes()),
+        Dialect::Cyclades => routes = routes.nest("/account/v1.0", account::routes()),
     }
     routes.layer(Extension(dialect))
 }

@@ -196,3 +196,143 @@ impl ServerCertVerifier for Pinned {
         self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+
+    use harness::process;
+    use harness::scratch::Scratch;
+    use harness::wait::USUAL;
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// Makes a certificate as Ganeti makes its own: X.509 version 1, RSA, no alternative names.
+    fn certificate(scratch: &Scratch, name: &str) {
+        let key = scratch.join(&format!("{name}.key"));
+        let request = scratch.join(&format!("{name}.csr"));
+        let certificate = scratch.join(&format!("{name}.pem"));
+        let run = |arguments: &[&std::ffi::OsStr]| {
+            process::check(Command::new("openssl").args(arguments), USUAL).unwrap();
+        };
+        run(&[
+            "req".as_ref(),
+            "-new".as_ref(),
+            "-newkey".as_ref(),
+            "rsa:2048".as_ref(),
+            "-nodes".as_ref(),
+            "-subj".as_ref(),
+            "/CN=ganeti.example.com".as_ref(),
+            "-keyout".as_ref(),
+            key.as_os_str(),
+            "-out".as_ref(),
+            request.as_os_str(),
+        ]);
+        run(&[
+            "x509".as_ref(),
+            "-req".as_ref(),
+            "-in".as_ref(),
+            request.as_os_str(),
+            "-signkey".as_ref(),
+            key.as_os_str(),
+            "-out".as_ref(),
+            certificate.as_os_str(),
+        ]);
+        let shown = process::check(
+            Command::new("openssl").args([
+                "x509".as_ref(),
+                "-noout".as_ref(),
+                "-text".as_ref(),
+                "-in".as_ref(),
+                certificate.as_os_str(),
+            ]),
+            USUAL,
+        )
+        .unwrap();
+        assert!(shown.contains("Version: 1"), "{shown}");
+    }
+
+    struct Server(Child);
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    async fn serve(scratch: &Scratch, name: &str, port: u16, protocol: &str) -> Server {
+        let child = Command::new("openssl")
+            .args(["s_server", "-quiet", protocol, "-accept"])
+            .arg(format!("127.0.0.1:{port}"))
+            .arg("-cert")
+            .arg(scratch.join(&format!("{name}.pem")))
+            .arg("-key")
+            .arg(scratch.join(&format!("{name}.key")))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Server(child);
+        let deadline = tokio::time::Instant::now() + USUAL;
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            assert!(tokio::time::Instant::now() < deadline, "openssl s_server");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        server
+    }
+
+    /// A request to the server: whether the handshake was made; the reason if not.
+    async fn handshake(ca_file: Option<&Path>, insecure: bool, port: u16) -> Result<(), String> {
+        let config = client_config(ca_file, insecure).map_err(|error| error.to_string())?;
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(config)
+            .timeout(std::time::Duration::from_secs(3))
+            .no_proxy()
+            .build()
+            .map_err(|error| error.to_string())?;
+        match client
+            .get(format!("https://127.0.0.1:{port}/"))
+            .send()
+            .await
+        {
+            Err(error) if error.is_connect() => Err(format!("{error:?}")),
+            // The server says nothing more: what comes after the handshake is not of interest.
+            _ => Ok(()),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn ganetis_own_certificate_is_believed_if_it_is_the_pinned_one() {
+        crate::serve::install_tls();
+        let scratch = Scratch::new("central-tls").unwrap();
+        certificate(&scratch, "ours");
+        certificate(&scratch, "theirs");
+        let ours = scratch.join("ours.pem");
+        let theirs = scratch.join("theirs.pem");
+        for protocol in ["-tls1_2", "-tls1_3"] {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = free.local_addr().unwrap().port();
+            drop(free);
+            let _server = serve(&scratch, "ours", port, protocol).await;
+            handshake(Some(&ours), false, port).await.unwrap();
+            handshake(None, true, port).await.unwrap();
+            let refused = handshake(Some(&theirs), false, port).await.unwrap_err();
+            assert!(refused.contains("InvalidCertificate"), "{refused}");
+            let refused = handshake(None, false, port).await.unwrap_err();
+            assert!(refused.contains("InvalidCertificate"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_refused_by_name() {
+        let scratch = Scratch::new("central-tls").unwrap();
+        let empty = scratch.write("empty.pem", "nothing\n").unwrap();
+        for path in [empty.as_path(), Path::new("/nonexistent.pem")] {
+            let error = client_config(Some(path), false).unwrap_err().to_string();
+            assert!(error.contains(&path.display().to_string()), "{error}");
+        }
+    }
+}

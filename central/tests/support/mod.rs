@@ -243,6 +243,7 @@ fn seed_text(rapi: &str, password: &Path) -> String {
 name = "wonderland"
 [[project]]
 name = "elsewhere"
+quota = {{ servers = 2, total_cpu = 3, floating_ips = 1, private_networks = 2 }}
 
 [[user]]
 name = "alice"

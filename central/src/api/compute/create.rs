@@ -18,6 +18,7 @@ use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
 use crate::api::network;
+use crate::api::quota::{self, Amounts};
 use crate::dispatch::{machine, nics};
 use crate::ganeti::addresses::{self, AddressError, Holder};
 use crate::ganeti::request::{self, Creation, Nic};
@@ -96,6 +97,7 @@ async fn write_down(
         Some(networks) => networks,
         None => default_networks(&transaction).await?,
     };
+    quota::take(&transaction, caller, &Amounts::of_servers(&flavor, 1, true)).await?;
     let backend = placement::place(&transaction, &flavor).await?;
     let server = insert_server(
         &transaction,

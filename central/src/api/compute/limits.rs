@@ -2,55 +2,32 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::{Value, json};
 
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
-use crate::model::entity::{flavor, server};
+use crate::api::quota::{self, Resource};
 
-/// What the project uses. `-1` is OpenStack's way to say that there is no limit.
+/// What the project uses and may use. `-1` is OpenStack's way to say that there is no limit.
 pub async fn limits(State(api): State<Context>, caller: Caller) -> Result<Json<Value>, Fault> {
-    let counts: Vec<(i64, i64)> = server::Entity::find()
-        .select_only()
-        .column(server::Column::FlavorId)
-        .column_as(server::Column::Id.count(), "servers")
-        .filter(server::Column::ProjectId.eq(caller.project_id.as_str()))
-        .filter(server::Column::DeletedAt.is_null())
-        .group_by(server::Column::FlavorId)
-        .into_tuple()
-        .all(api.database())
-        .await?;
-    let ids: Vec<i64> = counts.iter().map(|(flavor, _)| *flavor).collect();
-    let flavors = flavor::Entity::find()
-        .filter(flavor::Column::Id.is_in(ids))
-        .all(api.database())
-        .await?;
-    let mut sums = [0_i64; 3];
-    for (id, servers) in counts {
-        if let Some(flavor) = flavors.iter().find(|flavor| flavor.id == id) {
-            let [instances, cores, ram] = &mut sums;
-            *instances = instances.saturating_add(servers);
-            *cores = cores.saturating_add(flavor.vcpus.saturating_mul(servers));
-            *ram = ram.saturating_add(flavor.ram.saturating_mul(servers));
-        }
-    }
-    let [instances, cores, ram] = sums;
+    let used = quota::usage(api.database(), &caller.project_id).await?;
+    let limits = quota::limits(api.database(), &caller.project_id).await?;
+    let most = |resource| limits.of(resource).unwrap_or(-1);
     Ok(Json(json!({"limits": {
         "rate": [],
         "absolute": {
-            "maxTotalInstances": -1,
-            "maxTotalCores": -1,
-            "maxTotalRAMSize": -1,
-            "totalInstancesUsed": instances,
-            "totalCoresUsed": cores,
-            "totalRAMUsed": ram,
+            "maxTotalInstances": most(Resource::Servers),
+            "maxTotalCores": most(Resource::TotalCpu),
+            "maxTotalRAMSize": most(Resource::TotalRam),
+            "maxTotalFloatingIps": most(Resource::FloatingIps),
+            "totalInstancesUsed": used.servers,
+            "totalCoresUsed": used.total_cpu,
+            "totalRAMUsed": used.total_ram,
+            "totalFloatingIpsUsed": used.floating_ips,
             "maxServerMeta": 128,
             "maxImageMeta": 128,
             "maxTotalKeypairs": 100,
-            "maxPersonality": 5,
-            "maxPersonalitySize": 10240,
         },
     }})))
 }

@@ -101,5 +101,7 @@ pub fn routes() -> Router<Context> {
 }
 
 async fn version(mount: Mount) -> Json<Value> {
-    Json(json!({"version": roots::compute_version(&mount)}))
+    let version = roots::compute_version(&mount);
+    // novaclient asks here for the list as well, since it does not know the path of v2.0.
+    Json(json!({"versions": [version.clone()], "version": version}))
 }

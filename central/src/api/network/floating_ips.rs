@@ -21,6 +21,7 @@ use crate::api::context::Context;
 use crate::api::dialect::Dialect;
 use crate::api::fault::Fault;
 use crate::api::page::Parameters;
+use crate::api::quota::{self, Amounts};
 use crate::ganeti::addresses::{self, AddressError, Holder};
 use crate::model::entity::{address, network, port, subnet};
 use crate::model::{database, moment};
@@ -154,6 +155,11 @@ pub async fn allocate(
     wanted: Option<Ipv4Addr>,
 ) -> Result<address::Model, Fault> {
     let transaction = database::write(api.database()).await?;
+    let one_more = Amounts {
+        floating_ips: 1,
+        ..Amounts::default()
+    };
+    quota::take(&transaction, caller, &one_more).await?;
     let mut query = network::Entity::find()
         .filter(network::Column::FloatingIpPool.eq(true))
         .filter(network::Column::Drained.eq(false))

@@ -21,6 +21,7 @@ use crate::api::dialect::Dialect;
 use crate::api::fault::Fault;
 use crate::api::links;
 use crate::api::page::Parameters;
+use crate::api::quota::{self, Amounts};
 use crate::ganeti::pools;
 use crate::model::entity::{address, network, port, subnet};
 use crate::model::{database, moment};
@@ -180,6 +181,11 @@ pub async fn create(
     };
     let now = moment::now();
     let transaction = database::write(api.database()).await?;
+    let one_more = Amounts {
+        private_networks: 1,
+        ..Amounts::default()
+    };
+    quota::take(&transaction, &caller, &one_more).await?;
     let row = network::ActiveModel {
         id: ActiveValue::NotSet,
         name: ActiveValue::Set(name),

@@ -16,6 +16,7 @@ pub mod network;
 pub mod pool_value;
 pub mod port;
 pub mod project;
+pub mod quota;
 pub mod server;
 pub mod server_metadata;
 pub mod subnet;

@@ -1,6 +1,7 @@
 //! The schema, step by step.
 
 mod m0001_first;
+mod m0002_quotas;
 
 use sea_orm_migration::prelude::*;
 
@@ -9,6 +10,6 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_first::First)]
+        vec![Box::new(m0001_first::First), Box::new(m0002_quotas::Quotas)]
     }
 }
