@@ -14,6 +14,7 @@
 mod cpus;
 mod frames;
 mod load;
+mod peers;
 mod rates;
 mod responder;
 mod site;
@@ -62,6 +63,8 @@ enum What {
     Start,
     /// From a binding's file to the first answer.
     Binding,
+    /// DHCP on a bridge, against dnsmasq and Kea if they are installed.
+    Peers,
 }
 
 /// What every measurement is given.
@@ -90,6 +93,9 @@ fn main() -> Result<()> {
     }
     if wanted(What::Start) {
         start::start(&settings, arguments.bindings)?;
+    }
+    if wanted(What::Peers) {
+        peers::measure(&settings)?;
     }
     Ok(())
 }

@@ -73,7 +73,8 @@ pub fn measure(settings: &Settings, taps: usize) -> Result<()> {
     Ok(())
 }
 
-fn one(
+/// Measures one kind of exchange with one responder.
+pub fn one(
     settings: &Settings,
     load: &mut Load<'_>,
     kind: Kind,

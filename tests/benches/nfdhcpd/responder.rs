@@ -12,15 +12,37 @@ use harness::wait;
 use nix::unistd::Pid;
 
 use crate::frames;
+use crate::peers;
 use crate::site::Site;
 
 /// Who answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
-    /// The minimal program.
-    Ceiling,
     /// Ours.
     Nfdhcpd,
+    /// The minimal program.
+    Ceiling,
+    /// dnsmasq, without a file of leases.
+    Dnsmasq,
+    /// Kea, with leases in memory alone.
+    Kea,
+}
+
+impl Who {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nfdhcpd => "nfdhcpd",
+            Self::Ceiling => "ceiling",
+            Self::Dnsmasq => "dnsmasq",
+            Self::Kea => "Kea",
+        }
+    }
+
+    /// Whether it says when it is ready, as sd_notify(3) does.
+    fn notifies(self) -> bool {
+        matches!(self, Self::Nfdhcpd | Self::Ceiling)
+    }
 }
 
 /// The queue that both read.
@@ -34,7 +56,7 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// Starts a responder at a site, and waits until it is ready.
+    /// Starts a responder at a site, and waits until it is ready, if it says so.
     ///
     /// The ceiling has no rules of its own: it works with those that nfdhcpd left, which must
     /// have been started there before.
@@ -56,12 +78,25 @@ impl Responder {
                 command = site.namespace.command(harness::program("nfdhcpd")?);
                 command.arg("--config").arg(config).arg("run");
             }
+            Who::Dnsmasq => {
+                let config = site.files.write("dnsmasq.conf", &peers::dnsmasq(site)?)?;
+                command = site.namespace.command("dnsmasq");
+                command.args(["--keep-in-foreground", "--log-facility=-", "--pid-file="]);
+                command.arg(format!("--conf-file={}", config.display()));
+            }
+            Who::Kea => {
+                let config = site.files.write("kea.json", &peers::kea(site))?;
+                command = site.namespace.command("kea-dhcp4");
+                command.arg("-c").arg(config);
+                command.env("KEA_PIDFILE_DIR", site.files.path());
+                command.env("KEA_LOCKFILE_DIR", site.files.path());
+            }
         }
         command.env("NOTIFY_SOCKET", &socket);
         let begin = Instant::now();
         let mut daemon = Daemon::spawn("the responder", &mut command, &site.files.join("log"))?;
         let mut message = [0; 4096];
-        loop {
+        while who.notifies() {
             let Ok(length) = notify.recv(&mut message) else {
                 daemon.still_runs()?;
                 bail!(
@@ -111,6 +146,16 @@ impl Responder {
     /// Fails if it has ended or complained.
     pub fn check(&mut self) -> Result<()> {
         self.daemon.still_runs()
+    }
+
+    /// The end of what it said.
+    pub fn log(&self) -> String {
+        self.daemon.log_tail()
+    }
+
+    /// Asks it to end, and waits for that.
+    pub fn stop(self) -> Result<()> {
+        self.daemon.stop(wait::USUAL).map(drop)
     }
 
     /// Ends it so that it cannot take its rules with it.

@@ -31,9 +31,9 @@ pub struct Guest {
 
 impl Guest {
     /// What nfdhcpd is told of it.
-    pub fn binding(&self) -> Result<Binding> {
+    pub fn binding(&self, bridge: Option<&str>) -> Result<Binding> {
         let mut binding = Binding::new(MacAddr::from(self.mac), format!("snf-{}", self.index));
-        binding.indev = Some(self.tap.name().to_owned());
+        binding.indev = Some(bridge.unwrap_or(self.tap.name()).to_owned());
         binding.ip = Some(self.ip);
         binding.subnet = Some("10.0.0.0/16".parse()?);
         binding.gateway = Some(frames::SERVER);
@@ -55,15 +55,37 @@ pub struct Site {
     pub guests: Vec<Guest>,
     /// Bindings, configuration, logs.
     pub files: Scratch,
+    /// The bridge that all TAPs are ports of, if they are.
+    bridge: Option<&'static str>,
 }
+
+/// The bridge's name.
+const BRIDGE: &str = "br0";
 
 impl Site {
     /// Makes `count` TAPs and writes the bindings of all but the last `unbound`.
     pub fn new(count: usize, unbound: usize) -> Result<Self> {
+        Self::empty()?.with_guests(count, unbound)
+    }
+
+    /// The same, with all TAPs on a bridge where the host has the server's address.
+    pub fn bridged(count: usize) -> Result<Self> {
+        let mut site = Self::empty()?;
+        site.namespace
+            .ip(&format!("link add {BRIDGE} type bridge forward_delay 0"))?;
+        site.namespace
+            .ip(&format!("addr add {}/16 dev {BRIDGE}", frames::SERVER))?;
+        site.namespace.ip(&format!("link set {BRIDGE} up"))?;
+        site.bridge = Some(BRIDGE);
+        site.with_guests(count, 0)
+    }
+
+    fn empty() -> Result<Self> {
         let site = Self {
             namespace: Netns::new()?,
             guests: Vec::new(),
             files: Scratch::new("bench")?,
+            bridge: None,
         };
         // The kernel's own IPv6 would talk to the guests, too; they are not asked about that.
         for (name, value) in [
@@ -74,7 +96,7 @@ impl Site {
             site.namespace
                 .sysctl(&format!("net.ipv6.conf.default.{name}"), value)?;
         }
-        site.with_guests(count, unbound)
+        Ok(site)
     }
 
     fn with_guests(mut self, count: usize, unbound: usize) -> Result<Self> {
@@ -82,7 +104,13 @@ impl Site {
         let mut up = String::new();
         for number in 0..count {
             let tap = Tap::new(&self.namespace, &format!("tap{number}"))?;
-            writeln!(up, "link set {} up", tap.name())?;
+            let master = self.bridge.map(|bridge| format!("master {bridge}"));
+            writeln!(
+                up,
+                "link set {} {} up",
+                tap.name(),
+                master.unwrap_or_default()
+            )?;
             fcntl(&tap, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK))?;
             taps.push(tap);
         }
@@ -106,7 +134,7 @@ impl Site {
         })?;
         let folder = self.files.folder("bindings")?;
         for guest in &self.guests[..count - unbound] {
-            binding::save(&folder, guest.tap.name(), &guest.binding()?)?;
+            binding::save(&folder, guest.tap.name(), &guest.binding(self.bridge)?)?;
         }
         self.write_for_ceiling(&self.files.folder("ceiling")?)?;
         Ok(self)

@@ -79,7 +79,7 @@ pub fn binding(settings: &Settings) -> Result<()> {
     let folder = site.files.join("bindings");
     let mut taken = Vec::new();
     for guest in &mut site.guests[SERVED..] {
-        let binding = guest.binding()?;
+        let binding = guest.binding(None)?;
         binding::save(&folder, guest.tap.name(), &binding)?;
         taken.push(milliseconds(first_offer(guest)?));
     }
@@ -92,7 +92,7 @@ pub fn binding(settings: &Settings) -> Result<()> {
 }
 
 /// Asks every 50 µs, and says after what time the first offer came.
-fn first_offer(guest: &mut Guest) -> Result<Duration> {
+pub fn first_offer(guest: &mut Guest) -> Result<Duration> {
     let begin = Instant::now();
     let mut buffer = [0; 2048];
     let mut asked = 0;

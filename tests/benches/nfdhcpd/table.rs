@@ -1,10 +1,10 @@
 //! The figures, collected and printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::responder::Who;
 
-/// How a figure is good.
+/// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Figure {
     /// Where it stands in the table.
@@ -15,37 +15,41 @@ pub struct Figure {
     pub digits: usize,
 }
 
-/// Figures of several rounds, of nfdhcpd and the ceiling.
+/// Figures of several rounds.
 #[derive(Default)]
 pub struct Table {
-    samples: BTreeMap<Figure, [Vec<f64>; 2]>,
+    samples: BTreeMap<Figure, BTreeMap<Who, Vec<f64>>>,
 }
 
 impl Table {
     /// Notes one.
     pub fn note(&mut self, figure: Figure, who: Who, value: f64) {
-        self.samples.entry(figure).or_default()[who as usize].push(value);
+        let row = self.samples.entry(figure).or_default();
+        row.entry(who).or_default().push(value);
     }
 
-    /// Prints them under a title.
+    /// Prints them under a title: nfdhcpd's, then those of each other, and the ratio of nfdhcpd's
+    /// median to the other's.
     pub fn print(&self, title: &str) {
-        println!("\n{title}");
-        println!(
-            "  {:<34} {:>26} {:>26} {:>7}",
-            "", "nfdhcpd", "ceiling", "ratio"
-        );
-        for (figure, [ceiling, ours]) in &self.samples {
-            let ratio = match (median(ours), median(ceiling)) {
-                (Some(ours), Some(ceiling)) => format!("{:.2}", ours / ceiling),
-                _ => String::new(),
-            };
-            println!(
-                "  {:<34} {:>26} {:>26} {:>7}",
-                figure.name,
-                text(ours, figure.digits),
-                text(ceiling, figure.digits),
-                ratio
-            );
+        let all = self.samples.values().flat_map(BTreeMap::keys);
+        let others: BTreeSet<Who> = all.filter(|who| **who != Who::Nfdhcpd).copied().collect();
+        print!("\n{title}\n  {:<34} {:>24}", "", "nfdhcpd");
+        for other in &others {
+            print!(" {:>24} {:>7}", other.name(), "ratio");
+        }
+        println!();
+        for (figure, row) in &self.samples {
+            let ours = row.get(&Who::Nfdhcpd).map_or(&[][..], Vec::as_slice);
+            print!("  {:<34} {:>24}", figure.name, text(ours, figure.digits));
+            for other in &others {
+                let theirs = row.get(other).map_or(&[][..], Vec::as_slice);
+                let ratio = match (median(ours), median(theirs)) {
+                    (Some(ours), Some(theirs)) => format!("{:.2}", ours / theirs),
+                    _ => String::new(),
+                };
+                print!(" {:>24} {ratio:>7}", text(theirs, figure.digits));
+            }
+            println!();
         }
     }
 }
