@@ -3,9 +3,9 @@
 //! not every input dies at a checksum.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use agents::addr::MacAddr;
-use agents::binding::Binding;
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use nfdhcpd::client::{Client, Port};
 use nfdhcpd::config::Config;
@@ -91,21 +91,28 @@ fn check(frame: &[u8]) {
 }
 
 fn client(how: u8) -> Option<Client> {
-    let binding: Binding =
-        agents::binding::parse(BINDINGS.get(usize::from(how >> 2 & 3))?).expect("a good binding");
-    let config = Config::parse("fuzz.toml".as_ref(), CONFIGURATION).expect("a good configuration");
-    Some(Client {
-        interface: "tap0".to_owned(),
-        profile: config.profile(&binding),
-        binding,
-        port: Port {
-            index: 7,
-            bridged: how & 0x40 != 0,
-            host_mac: MacAddr::new([2, 0, 0, 0, 0, 0xff]),
-            host_link_local: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0xff),
-            host_has_gateway6: how & 0x80 != 0,
-        },
-    })
+    /// Read once: the inputs are packets, not configurations.
+    static PLACES: LazyLock<Vec<Client>> = LazyLock::new(|| {
+        let config = Config::parse("fuzz.toml".as_ref(), CONFIGURATION).expect("good");
+        let bindings = BINDINGS.map(|text| agents::binding::parse(text).expect("good"));
+        let clients = bindings.map(|binding| Client {
+            interface: "tap0".to_owned(),
+            profile: config.profile(&binding),
+            binding,
+            port: Port {
+                index: 7,
+                bridged: false,
+                host_mac: MacAddr::new([2, 0, 0, 0, 0, 0xff]),
+                host_link_local: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0xff),
+                host_has_gateway6: false,
+            },
+        });
+        clients.into()
+    });
+    let mut client = PLACES.get(usize::from((how >> 2) & 3))?.clone();
+    client.port.bridged = how & 0x40 != 0;
+    client.port.host_has_gateway6 = how & 0x80 != 0;
+    Some(client)
 }
 
 const CONFIGURATION: &str = r#"
