@@ -1,6 +1,6 @@
 # Thin: each target is one script or one cargo command. As root, on Debian 12.
 
-.PHONY: demo demo-down test bench fuzz fmt lint install-packages
+.PHONY: deb demo demo-down test bench fuzz fmt lint install-packages
 
 # The whole chain for real, in namespaces of its own. KEEP=1 leaves it up.
 demo: install-packages
@@ -24,6 +24,10 @@ bench: install-packages
 # Every parser, each for so many seconds: make fuzz SECONDS_EACH=600
 fuzz:
 	fuzz/run $(SECONDS_EACH)
+
+# The Debian packages, into target/deb.
+deb: install-packages
+	packaging/make-debs --lintian
 
 install-packages:
 	tests/install-packages

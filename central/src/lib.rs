@@ -10,6 +10,7 @@
 
 pub mod admin;
 mod api;
+pub mod arguments;
 pub mod config;
 mod dispatch;
 mod ganeti;

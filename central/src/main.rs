@@ -3,40 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use central::arguments::{Arguments, Command};
 use central::config::{self, Config};
 use central::{admin, serve};
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-
-/// The API and the dispatcher of a Ganeti cloud
-///
-/// Exit status: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.
-#[derive(Debug, Parser)]
-#[command(name = "snf-central", version)]
-struct Arguments {
-    /// The configuration file
-    #[arg(long, short, global = true, default_value = config::DEFAULT_PATH, value_name = "FILE")]
-    config: PathBuf,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the API and the dispatcher, in the foreground
-    Serve,
-    /// Bring the schema of the database up to date
-    Migrate,
-    /// Check the configuration, the database, the clusters
-    Check,
-    /// Make users, projects, backends, flavors, images and networks as a file describes them
-    ///
-    /// What is there already is brought in line with the file; nothing is removed.
-    Seed {
-        /// The description, in TOML: see `central-seed.toml`
-        file: PathBuf,
-    },
-}
 
 /// `EX_CONFIG` of sysexits.h.
 const WRONG_CONFIGURATION: u8 = 78;

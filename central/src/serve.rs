@@ -104,6 +104,7 @@ pub async fn run(
     tracing::info!(%address, "serving");
     listening(address);
     notify::ready();
+    background.spawn(tell_that_we_go_on(stopped.clone()));
     let mut end = stopped.clone();
     let server = axum::serve(listener, service).with_graceful_shutdown(async move {
         let _ = end.wait_for(|stop| *stop).await;
@@ -125,6 +126,20 @@ pub async fn run(
         tracing::warn!("background work did not end in time");
     }
     result.context("the API stopped")
+}
+
+/// For the service manager's watchdog: a runtime that hangs tells nothing.
+async fn tell_that_we_go_on(mut stopped: watch::Receiver<bool>) {
+    let Some(interval) = notify::watchdog_interval() else {
+        return;
+    };
+    let mut timer = tokio::time::interval(interval / 3);
+    loop {
+        tokio::select! {
+            _ = timer.tick() => notify::alive(),
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+    }
 }
 
 /// What asks Ganeti.

@@ -7,6 +7,7 @@
 //!   `/etc/ganeti/hooks/*-post.d/`
 //! - `snf-progress-monitor` ([`progress`]): reads what an image deployment tells
 
+pub mod arguments;
 pub mod config;
 pub mod dns;
 pub mod hook;

@@ -6,6 +6,7 @@
 //! and explained later.
 
 pub mod apply;
+pub mod arguments;
 pub mod check;
 pub mod config;
 pub mod deadline;

@@ -5,63 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agents::ganeti::nic_environment::{Action, NicError};
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use ifup::arguments::{Arguments, Command};
 use ifup::config::Config;
 use ifup::error::{Error, Result};
 use ifup::invocation::Invocation;
 use ifup::request::{read_environment, variables};
 use ifup::{check, list, monitor, restore, run};
-
-/// Connects a guest's network interface: bridge or routes, nfdhcpd's binding.
-///
-/// Ganeti 3.0 and 3.1 run it as /etc/ganeti/kvm-vif-bridge, Ganeti 3.2 as
-/// /etc/ganeti/network/MODE/up and down: links to this program, without arguments, with the NIC
-/// in the environment.
-///
-/// Exit status: 0 done; 1 failed and undone; 2 called wrongly; 65 the environment is wrong;
-/// 78 the configuration is wrong. With check: 1 if something is wrong.
-#[derive(Debug, Parser)]
-#[command(name = "snf-ifup", version, arg_required_else_help = true)]
-struct Arguments {
-    /// Configuration; without this /etc/snf-agents/ifup.toml, if it is there
-    #[arg(long, value_name = "FILE", global = true)]
-    config: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Connect the NIC that the environment describes
-    Up {
-        /// Read the NIC's variables from this file, as NAME=value lines, instead
-        #[arg(long, value_name = "FILE")]
-        env: Option<PathBuf>,
-        /// Print what would be done, and do nothing
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Disconnect an interface, by what was recorded when it was connected
-    Down {
-        /// The interface; without this, INTERFACE of the environment
-        interface: Option<String>,
-        /// Read the NIC's variables from this file, as NAME=value lines, instead
-        #[arg(long, value_name = "FILE", conflicts_with = "interface")]
-        env: Option<PathBuf>,
-    },
-    /// Take back what interfaces that are gone have left, and put our filters back
-    Restore,
-    /// Stay, and do that whenever it is needed
-    Monitor,
-    /// List the interfaces that are connected
-    List {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Say whether the configuration and this host are fit
-    Check,
-}
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();

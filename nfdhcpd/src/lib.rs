@@ -6,6 +6,7 @@
 //! they are its [`client::Client`]. [`rules`] makes the kernel queue, [`schedule`] says when
 //! advertisements are due that nobody asked for, and [`serve`] runs it all.
 
+pub mod arguments;
 pub mod check;
 pub mod client;
 pub mod config;

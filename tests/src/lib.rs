@@ -11,6 +11,7 @@
 //! - [`process`]: a child that cannot outlive the test, its log
 //! - [`guest`]: a QEMU guest of Debian's cloud kernel and busybox, its console
 //! - [`rabbitmq`], [`postgres`], [`ganeti`]: the real services
+//! - [`debian`]: Debian systems to install the packages in, a chroot and a machine
 //! - [`chain`]: all of it together: what `make demo` shows and the end-to-end test checks
 
 #![allow(
@@ -21,6 +22,7 @@
 )]
 
 pub mod chain;
+pub mod debian;
 pub mod ganeti;
 pub mod guest;
 pub mod host;

@@ -1,0 +1,39 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config;
+
+/// The API and the dispatcher of a Ganeti cloud
+///
+/// Exit status: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.
+#[derive(Debug, Parser)]
+#[command(name = "snf-central", version)]
+pub struct Arguments {
+    /// The configuration file
+    #[arg(long, short, global = true, default_value = config::DEFAULT_PATH, value_name = "FILE")]
+    pub config: PathBuf,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the API and the dispatcher, in the foreground
+    Serve,
+    /// Bring the schema of the database up to date
+    Migrate,
+    /// Check the configuration, the database, the clusters
+    Check,
+    /// Make users, projects, backends, flavors, images and networks as a file describes them
+    ///
+    /// What is there already is brought in line with the file; nothing is removed.
+    Seed {
+        /// The description, in TOML: see `central-seed.toml`
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,58 @@
+//! The command lines of both programs.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::config;
+
+/// A Ganeti hook: tells an instance's NICs after it was created, started, rebooted or
+/// modified, by leaving a message in the outbox, from where snf-ganeti-eventd publishes it;
+/// and on the node that an instance has left (stop, remove, migrate, failover), ends the
+/// neighbour proxies of its routed NICs.
+///
+/// Ganeti runs it, without arguments, through links in
+/// /etc/ganeti/hooks/instance-{add,start,reboot,modify,stop,remove,migrate,failover}-post.d/;
+/// what it does it takes from the GANETI_* variables. It never waits for the network.
+///
+/// Exit status: 0 done, or nothing to do; 1 failed, with one line that says why (Ganeti logs
+/// it, and the operation stays successful); 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(name = "snf-ganeti-hook", version)]
+pub struct HookArguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+}
+
+/// Reads the JSON objects that an image deployment writes, from standard input, and leaves
+/// them as messages in the outbox, from where snf-ganeti-eventd publishes them.
+///
+/// At most five messages a second leave, and always the last. What is no message is written
+/// to standard error as it came.
+///
+/// Exit status: 0 the input ended; 1 it could not be read, or the last message not be left;
+/// 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(name = "snf-progress-monitor", version)]
+pub struct ProgressArguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// The instance that the image is for.
+    #[arg(value_parser = instance_name)]
+    pub instance: String,
+}
+
+fn instance_name(name: &str) -> Result<String, String> {
+    let good = !name.is_empty()
+        && name.len() <= 255
+        && name
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_'));
+    if good {
+        Ok(name.to_owned())
+    } else {
+        Err("not the name of an instance".to_owned())
+    }
+}

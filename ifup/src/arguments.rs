@@ -1,0 +1,58 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Connects a guest's network interface: bridge or routes, nfdhcpd's binding.
+///
+/// Ganeti 3.0 and 3.1 run it as /etc/ganeti/kvm-vif-bridge, Ganeti 3.2 as
+/// /etc/ganeti/network/MODE/up and down: links to this program, without arguments, with the NIC
+/// in the environment.
+///
+/// Exit status: 0 done; 1 failed and undone; 2 called wrongly; 65 the environment is wrong;
+/// 78 the configuration is wrong. With check: 1 if something is wrong.
+#[derive(Debug, Parser)]
+#[command(name = "snf-ifup", version, arg_required_else_help = true)]
+pub struct Arguments {
+    /// Configuration; without this /etc/snf-agents/ifup.toml, if it is there
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Connect the NIC that the environment describes
+    Up {
+        /// Read the NIC's variables from this file, as NAME=value lines, instead
+        #[arg(long, value_name = "FILE")]
+        env: Option<PathBuf>,
+        /// Print what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Disconnect an interface, by what was recorded when it was connected
+    Down {
+        /// The interface; without this, INTERFACE of the environment
+        interface: Option<String>,
+        /// Read the NIC's variables from this file, as NAME=value lines, instead
+        #[arg(long, value_name = "FILE", conflicts_with = "interface")]
+        env: Option<PathBuf>,
+    },
+    /// Take back what interfaces that are gone have left, and put our filters back
+    Restore,
+    /// Stay, and do that whenever it is needed
+    Monitor,
+    /// List the interfaces that are connected
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say whether the configuration and this host are fit
+    Check,
+}
