@@ -1,6 +1,6 @@
 # Thin: each target is one script or one cargo command. As root, on Debian 12.
 
-.PHONY: deb demo demo-down test bench fuzz fmt lint install-packages
+.PHONY: deb demo demo-down test test-packages bench fuzz fmt lint install-packages
 
 # The whole chain for real, in namespaces of its own. KEEP=1 leaves it up.
 demo: install-packages
@@ -28,6 +28,12 @@ fuzz:
 # The Debian packages, into target/deb.
 deb: install-packages
 	packaging/make-debs --lintian
+
+# The Debian packages, installed in a chroot and on a machine that systemd boots in QEMU.
+test-packages: install-packages
+	tests/guest/build
+	cargo build --locked --workspace --bins
+	cargo nextest run --locked -p snf-tests --profile packages
 
 install-packages:
 	tests/install-packages

@@ -1,10 +1,9 @@
 //! `snf-central`: reads the arguments, starts logging, calls the library.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use central::arguments::{Arguments, Command};
-use central::config::{self, Config};
+use central::config::Config;
 use central::{admin, serve};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};

@@ -1,6 +1,6 @@
 //! The command line of nfdhcpd.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
