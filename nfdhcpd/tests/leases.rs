@@ -291,3 +291,77 @@ fn two_guests_each_get_their_own_even_with_the_same_client_identifier() {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// Serves `script` to whoever asks for `/boot.ipxe`, until `wanted` is asked for.
+fn serve_until(listener: &std::net::TcpListener, script: &str, wanted: &str) -> anyhow::Result<()> {
+    use std::io::{Read as _, Write as _};
+    listener.set_nonblocking(true)?;
+    let mut asked = Vec::new();
+    wait::until(
+        &format!("a request for {wanted}"),
+        Duration::from_secs(120),
+        || {
+            let Ok((mut stream, _)) = listener.accept() else {
+                return wait::Look::NotYet(format!("{asked:?}"));
+            };
+            let _ = stream.set_nonblocking(false);
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+            let mut request = [0; 2048];
+            let length = stream.read(&mut request).unwrap_or(0);
+            let line = String::from_utf8_lossy(&request[..length])
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            let answer = format!(
+                "HTTP/1.0 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{script}",
+                script.len()
+            );
+            let _ = stream.write_all(answer.as_bytes());
+            let done = line.contains(wanted);
+            asked.push(line);
+            if done {
+                wait::Look::Done(())
+            } else {
+                wait::Look::NotYet(format!("{asked:?}"))
+            }
+        },
+    )
+}
+
+#[test]
+fn ipxe_from_qemus_own_rom_boots_over_the_network() {
+    let mut scene = Scene::new("ipxe");
+    scene.start(
+        "[[dhcp.boot]]\nuser_class = \"iPXE\"\nfile = \"http://10.66.1.1:8080/boot.ipxe\"\n",
+    );
+    let mut binding = Scene::bridged_binding(5);
+    binding.hostname = "snf-5.example.com".to_owned();
+    scene.bind("tap0", &binding);
+    let listener = scene
+        .host
+        .run(|| Ok(std::net::TcpListener::bind("10.66.1.1:8080")?))
+        .unwrap();
+    let mut qemu = scene.host.command("qemu-system-x86_64");
+    qemu.args([
+        "-machine",
+        &format!("pc,accel={}", harness::guest::accelerator()),
+    ])
+    .args(["-m", "256", "-nodefaults", "-display", "none", "-boot", "n"])
+    .args(["-netdev", "tap,id=n,ifname=tap0,script=no,downscript=no"])
+    .args([
+        "-device",
+        &format!("virtio-net-pci,netdev=n,mac={},bootindex=1", mac(5)),
+    ]);
+    let _qemu = Daemon::spawn("QEMU", &mut qemu, &scene.scratch.join("qemu.log")).unwrap();
+    wait::until_ok("QEMU's TAP", wait::USUAL, || {
+        scene.host.ip("link set tap0 master br0")
+    })
+    .unwrap();
+    scene.host.ip("link set tap0 up").unwrap();
+    // The script's first line runs only in iPXE, which says by the second what it was told.
+    let script = "#!ipxe\nchain http://10.66.1.1:8080/booted-${net0/ip}-${net0/hostname}\n";
+    serve_until(&listener, script, "/booted-10.66.1.5-snf-5").unwrap_or_else(|error| {
+        panic!("{error:#}\n{}", scene.daemon().log());
+    });
+}

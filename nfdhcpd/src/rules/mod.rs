@@ -17,8 +17,8 @@ use std::io;
 use std::time::Duration;
 
 use agents::netlink::nftables::{
-    Batch, Chain, Element, Family, Field, Hook, KeyType, MetaKey, Nftables, Set, Statement, Table,
-    interface_name,
+    Batch, Chain, Element, Family, Field, Hook, KeyType, LimitUnit, MetaKey, Nftables, Set,
+    Statement, Table, interface_name,
 };
 
 use crate::limit::Rate;
@@ -77,6 +77,7 @@ pub struct Rules {
     method: Method,
     queue: u16,
     mark: u32,
+    can_limit: bool,
     rate: Option<Rate>,
     /// Packets over the rate: in all, and of them those that the rules at hand have counted.
     limited_before: u64,
@@ -126,12 +127,26 @@ impl Rules {
                 "the kernel has neither nft_queue nor xt_NFQUEUE",
             ));
         };
+        let limit = Statement::Limit {
+            rate: 1,
+            seconds: 1,
+            unit: LimitUnit::Packets,
+            burst: 1,
+            over: true,
+        };
+        let can_limit = supports(Family::Bridge, &limit)? && supports(Family::Inet, &limit)?;
+        if rate.is_some() && !can_limit {
+            tracing::warn!(
+                "the kernel has no nft_limit: a guest's rate is limited by the daemon alone"
+            );
+        }
         let mut rules = Self {
             kernel,
             method,
             queue,
             mark,
-            rate,
+            can_limit,
+            rate: rate.filter(|_| can_limit),
             limited_before: 0,
             limited_now: 0,
             present: BTreeMap::new(),
@@ -147,6 +162,7 @@ impl Rules {
     /// # Errors
     /// What the kernel says; the old rate stays then.
     pub fn set_rate(&mut self, rate: Option<Rate>) -> io::Result<()> {
+        let rate = rate.filter(|_| self.can_limit);
         if rate == self.rate {
             return Ok(());
         }
