@@ -145,9 +145,11 @@ fn native_queue_on_debians_cloud_kernel() {
     }
     for command in [
         "ip link add br0 type bridge",
+        // A port that only learns is answered by DHCP already, but by nobody else.
+        "echo 0 > /sys/class/net/br0/bridge/forward_delay",
         "ip link set eth0 master br0",
         // The image asks for a lease on every NIC: not on a node's.
-        "until ps | grep -q 'udhcpc .*-i br0'; do sleep 0.1; done; killall udhcpc",
+        "until ps | grep -q '[u]dhcpc .*-i br0'; do sleep 0.1; done; sleep 0.5; killall udhcpc",
         "ip addr add 10.66.1.1/24 dev br0",
         "ip -6 addr add fd66:1::1/64 dev br0",
         "ip link set br0 up",
