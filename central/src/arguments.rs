@@ -8,7 +8,7 @@ use crate::config;
 
 /// The API and the dispatcher of a Ganeti cloud
 ///
-/// Exit status: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.
+/// Exit status: 0 done; 1 failed; 2 wrong usage; 78 wrong configuration.
 #[derive(Debug, Parser)]
 #[command(name = "snf-central", version)]
 pub struct Arguments {
