@@ -242,6 +242,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::model::database;
 
     fn subnet(cidr: &str, gateway: Option<&str>, pools: Value) -> subnet::Model {
         subnet::Model {
@@ -309,5 +310,98 @@ mod tests {
             assert!(pool.windows().take(3).count() >= 1, "{cidr}");
         }
         assert!(Pool::of(&subnet("fd00::/64", None, json!([]))).is_err());
+    }
+
+    /// A network with a /24 that has 253 addresses to give, in a new database.
+    async fn with_subnet(url: &str) -> (sea_orm::DatabaseConnection, subnet::Model) {
+        use sea_orm::{ActiveModelTrait, IntoActiveModel};
+
+        use crate::model::entity::network;
+
+        let database = database::connect(url, 16).await.unwrap();
+        database::migrate(&database).await.unwrap();
+        let network = network::ActiveModel {
+            name: ActiveValue::Set(String::new()),
+            kind: ActiveValue::Set("CUSTOM".to_owned()),
+            mode: ActiveValue::Set("bridged".to_owned()),
+            link: ActiveValue::Set("br0".to_owned()),
+            mac_prefix: ActiveValue::Set("aa:00:0".to_owned()),
+            tags: ActiveValue::Set(json!([])),
+            public: ActiveValue::Set(true),
+            external_router: ActiveValue::Set(false),
+            floating_ip_pool: ActiveValue::Set(false),
+            drained: ActiveValue::Set(false),
+            created_at: ActiveValue::Set(0),
+            updated_at: ActiveValue::Set(0),
+            ..Default::default()
+        };
+        let network = network.insert(&database).await.unwrap();
+        let mut row = subnet("10.0.0.0/24", Some("10.0.0.1"), json!([]))
+            .into_active_model()
+            .reset_all();
+        row.id = ActiveValue::NotSet;
+        row.network_id = ActiveValue::Set(network.id);
+        let subnet = row.insert(&database).await.unwrap();
+        (database, subnet)
+    }
+
+    /// Two hundred at once, each in a transaction of its own, and then all that is left.
+    async fn two_hundred_at_once(url: &str) {
+        let (database, subnet) = with_subnet(url).await;
+        let take_one = || {
+            let database = database.clone();
+            let subnet = subnet.clone();
+            tokio::spawn(async move {
+                let transaction = database::write(&database).await.unwrap();
+                let holder = Holder {
+                    user_id: "u",
+                    project_id: "p",
+                    port_id: None,
+                    floating: true,
+                };
+                let taken = take(&transaction, &subnet, None, &holder).await;
+                transaction.commit().await.unwrap();
+                taken.map(|row| row.number)
+            })
+        };
+        let mut numbers = HashSet::new();
+        let tasks: Vec<_> = (0..200).map(|_| take_one()).collect();
+        for task in tasks {
+            let number = task.await.unwrap().unwrap();
+            assert!(numbers.insert(number), "{number} was given twice");
+        }
+        let tasks: Vec<_> = (0..60).map(|_| take_one()).collect();
+        let mut refused = 0;
+        for task in tasks {
+            match task.await.unwrap() {
+                Ok(number) => assert!(numbers.insert(number), "{number} was given twice"),
+                Err(AddressError::Exhausted(_)) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!((numbers.len(), refused), (253, 7));
+        let first = i64::from(number("10.0.0.2"));
+        assert!(
+            numbers
+                .iter()
+                .all(|number| (first..first + 253).contains(number))
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn sqlite_gives_no_address_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/test.db", folder.path().display());
+        two_hundred_at_once(&url).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn postgresql_gives_no_address_twice() {
+        let scratch = harness::scratch::Scratch::new("central-pool").unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let server = harness::postgres::Postgres::start(&scratch.join("pg"), port).unwrap();
+        two_hundred_at_once(&server.uri()).await;
     }
 }
