@@ -146,13 +146,18 @@ impl Host {
                         .index_of(bridge)?
                         .ok_or_else(|| Error::host("LINK", bridge, "no such bridge"))?,
                 };
+                let index = self.tap()?;
+                let now = self.rtnetlink.link_by_index(index)?;
+                // What the kernel made of another MAC address (a link-local address) goes when
+                // the interface goes down; one of a killed call, or of another mode, may be up.
+                let another = now.is_some_and(|link| link.up && link.mac != Some(*mac));
                 let change = LinkChange {
+                    up: another.then_some(false),
                     mtu: *mtu,
                     mac: Some(*mac),
                     master: Some(master),
                     ..LinkChange::default()
                 };
-                let index = self.tap()?;
                 self.rtnetlink
                     .change_link(index, &self.interface, &change)?;
             }

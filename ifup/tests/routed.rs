@@ -227,3 +227,31 @@ fn down_after_the_tap_has_gone_takes_back_what_stayed() {
     node.down("tap1");
     assert_eq!(difference(&bare, &node.dump()), "");
 }
+
+#[test]
+fn a_tap_that_was_up_with_another_mac_address_ends_with_ours_everywhere() {
+    let (node, _router) = node_with_router();
+    let quiet = Tap::new(&node.namespace, "tap1").unwrap();
+    node.up(&routed());
+    let wanted = node.dump();
+    node.down("tap1");
+    drop(quiet);
+    let _tap = Tap::new(&node.namespace, "tap1").unwrap();
+    // The kernel makes a link-local address of the MAC address that it has now.
+    node.namespace
+        .sh("echo 0 > /proc/sys/net/ipv6/conf/tap1/accept_dad
+             ip link set tap1 address fe:00:00:00:00:77; ip link set tap1 up")
+        .unwrap();
+    node.up(&routed());
+    let addresses = node.namespace.ip("-6 -o addr show dev tap1").unwrap();
+    assert_eq!(addresses.lines().count(), 1, "{addresses}");
+    assert!(
+        addresses.contains("fe80::fc53:4eff:fe46:1/64"),
+        "{addresses}"
+    );
+    let same = |text: &str| -> Vec<String> {
+        let kept = text.lines().filter(|line| !line.contains("tap1:"));
+        kept.map(str::to_owned).collect()
+    };
+    assert_eq!(same(&node.dump()), same(&wanted));
+}
