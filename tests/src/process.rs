@@ -114,6 +114,9 @@ pub fn describe(command: &Command) -> String {
     words.join(" ")
 }
 
+/// How long `nsenter` or `unshare` may take to see the end of its child.
+const REAPED_WITHIN: Duration = Duration::from_secs(10);
+
 /// A daemon with its log file; ended, with all that it started, when this is dropped.
 #[derive(Debug)]
 pub struct Daemon {
@@ -321,6 +324,11 @@ impl Daemon {
         };
         if let Some(inner) = inner {
             let _ = signal::kill(inner, Signal::SIGKILL);
+            // its parent reaps it and ends then; killed first, it would leave a zombie behind
+            let start = Instant::now();
+            while self.ended().is_none() && start.elapsed() < REAPED_WITHIN {
+                thread::sleep(Duration::from_millis(2));
+            }
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
