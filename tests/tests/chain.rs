@@ -72,17 +72,27 @@ fn the_programs_start_while_broker_and_rapi_are_away() {
         .request("POST", "/compute/v2.0/servers", Some(&body))
         .unwrap();
     assert!(matches!(status, 202 | 503), "{status}: {answer}");
-    std::thread::sleep(Duration::from_secs(5));
-    chain.check().unwrap();
-    for (program, before) in marks {
+    let said = |program, before| -> Vec<String> {
         let log = chain.log(program);
         let since = log.get(before..).unwrap_or_default();
-        let said = since
+        let outages = since
             .lines()
             .filter(|line| line.contains("WARN") && line.contains("amqp://"));
-        let said: Vec<&str> = said.collect();
+        outages.map(str::to_owned).collect()
+    };
+    for (program, before) in marks {
+        let what = format!("{program:?} to say that the broker is away");
+        harness::wait::until_true(&what, harness::wait::USUAL, || {
+            !said(program, before).is_empty()
+        })
+        .unwrap();
+    }
+    std::thread::sleep(Duration::from_secs(5));
+    for (program, before) in marks {
+        let said = said(program, before);
         assert_eq!(said.len(), 1, "{program:?} said: {said:#?}");
     }
+    chain.check().unwrap();
 
     rapi(&chain, "start");
     chain.restart_broker().unwrap();
