@@ -215,10 +215,6 @@ impl Host {
                     path: self.bindings.join(&self.interface),
                     reason: error.to_string(),
                 };
-                let path = self.bindings.join(&self.interface);
-                if std::fs::read_to_string(path).is_ok_and(|found| found == *text) {
-                    return Ok(());
-                }
                 let binding = agents::binding::parse(text).map_err(|error| wrong(&error))?;
                 agents::binding::save(&self.bindings, &self.interface, &binding)
                     .map_err(|error| wrong(&error))?;

@@ -92,7 +92,7 @@ impl Record {
     /// The folder has no room for it.
     pub fn save(&self, state: &Path) -> Result<()> {
         let path = path(state, &self.interface)?;
-        let temporary = state.join(format!(".{}.new", self.interface));
+        let temporary = temporary(state, &self.interface);
         let mut text = serde_json::to_vec_pretty(self).map_err(|error| Error::Record {
             path: path.clone(),
             reason: error.to_string(),
@@ -128,12 +128,21 @@ impl Record {
     /// # Errors
     /// What the kernel says.
     pub fn remove(state: &Path, interface: &str) -> Result<()> {
-        let path = path(state, interface)?;
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file(path, error)),
-            _ => Ok(()),
+        // Of a call that was killed as it wrote.
+        for path in [path(state, interface)?, temporary(state, interface)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::file(path, error));
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
+}
+
+fn temporary(state: &Path, interface: &str) -> PathBuf {
+    state.join(format!(".{interface}.new"))
 }
 
 fn path(state: &Path, interface: &str) -> Result<PathBuf> {

@@ -154,8 +154,9 @@ fn take_down(interface: &str, of: Option<u32>, config: &Config) -> Result<()> {
         return Ok(());
     }
     let Some(record) = record else {
-        return agents::binding::remove(&config.bindings, interface)
-            .map_err(|error| Error::file(config.bindings.join(interface), error));
+        agents::binding::remove(&config.bindings, interface)
+            .map_err(|error| Error::file(config.bindings.join(interface), error))?;
+        return Record::remove(&config.state, interface);
     };
     let index = rtnetlink
         .link_by_name(interface)?

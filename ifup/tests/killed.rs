@@ -1,5 +1,6 @@
 //! Killed at any instant: the next call repairs, and nothing is left when the NIC goes.
 
+#![allow(unsafe_code)] // pre_exec, for ptrace
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,25 +11,58 @@
 
 mod node;
 
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use harness::netns::Netns;
 use harness::tap::Tap;
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 use node::{Nic, Node, bridged, difference, routed, with};
 
-/// A call that is killed after a part of the time that such a call takes.
-fn killed(node: &Node, arguments: &[&str], nic: &Nic, after: Duration) {
-    let mut child = node
-        .command(arguments, nic)
+/// A call that is killed as it is about to make its system call of this number, or comes back
+/// from it: between two of them nothing outside of the process changes. The number of stops
+/// that it got to.
+#[allow(clippy::zombie_processes)] // waited for by waitpid, which knows ptrace's stops
+fn killed_at(node: &Node, arguments: &[&str], nic: &Nic, stop: usize) -> usize {
+    let mut command = node.command(arguments, nic);
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(after);
-    let _ = child.kill();
-    child.wait().unwrap();
+        .stderr(Stdio::null());
+    // SAFETY: ptrace(PTRACE_TRACEME) is a plain system call.
+    unsafe { command.pre_exec(|| ptrace::traceme().map_err(Into::into)) };
+    let mut child = command.spawn().unwrap();
+    let pid = Pid::from_raw(child.id().cast_signed());
+    // exec stops it first, with SIGTRAP.
+    let mut stops = 0;
+    let mut signal = match waitpid(pid, None).unwrap() {
+        WaitStatus::Stopped(_, Signal::SIGTRAP) => None,
+        other => panic!("{other:?}"),
+    };
+    while stops < stop {
+        ptrace::syscall(pid, signal.take()).unwrap();
+        match waitpid(pid, None).unwrap() {
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => stops += 1,
+            WaitStatus::Stopped(_, other) => signal = Some(other),
+            WaitStatus::Exited(..) => return stops,
+            other => panic!("{other:?}"),
+        }
+    }
+    child.kill().unwrap();
+    // The standard library's wait would stop at a ptrace stop.
+    while !matches!(
+        waitpid(pid, None).unwrap(),
+        WaitStatus::Signaled(..) | WaitStatus::Exited(..)
+    ) {}
+    stops
+}
+
+/// How many calls are killed: SNF_KILLS, or some.
+fn kills() -> usize {
+    std::env::var("SNF_KILLS").map_or(60, |number| number.parse().unwrap())
 }
 
 fn node_of_both() -> (Node, Netns) {
@@ -65,41 +99,38 @@ fn the_next_call_repairs_what_a_killed_one_left() {
             &[("TAGS", "synnefo:network:0:protected"), ("IP", "10.66.1.8")],
         ),
     ];
-    let whole: Vec<(String, Duration)> = states
+    let whole: Vec<String> = states
         .iter()
         .map(|nic| {
-            let start = Instant::now();
             node.up(nic);
-            let took = start.elapsed();
-            (node.dump(), took)
+            node.dump()
         })
         .collect();
-    node.down("tap0");
+    let down_stops = killed_at(&node, &["down", "tap0"], &Nic::new(), usize::MAX);
     assert_eq!(difference(&down, &node.dump()), "");
-    // A spread over the call that is the same in every run.
-    for step in 0_u32..24 {
-        let which = (step as usize) % states.len();
-        let (_, took) = &whole[which];
-        killed(
-            &node,
-            &["up"],
-            &states[which],
-            took.mul_f64(f64::from(step + 1) / 24.0),
-        );
-        let next = (step as usize / 3) % (states.len() + 1);
+    let stops: Vec<usize> = states
+        .iter()
+        .map(|nic| killed_at(&node, &["up"], nic, usize::MAX))
+        .collect();
+    println!("stops of up {stops:?}, of down {down_stops}");
+    // Spread over the calls, the same in every run: steps of the golden section.
+    let spread = |number: usize, of: usize| (number * 6180 % 10_000) * of / 10_000;
+    for number in (0..kills()).step_by(2) {
+        let round = number / 2;
+        let which = round % states.len();
+        let at = spread(number, stops[which]);
+        killed_at(&node, &["up"], &states[which], at);
+        let next = (round / 3) % (states.len() + 1);
+        let what = format!("kill {number}, up {which} at stop {at}, then {next}");
         if let Some(nic) = states.get(next) {
             node.up(nic);
-            assert_eq!(difference(&whole[next].0, &node.dump()), "", "step {step}");
+            assert_eq!(difference(&whole[next], &node.dump()), "", "{what}");
         } else {
             node.down("tap0");
-            assert_eq!(difference(&down, &node.dump()), "", "step {step}");
+            assert_eq!(difference(&down, &node.dump()), "", "{what}");
         }
-        killed(
-            &node,
-            &["down", "tap0"],
-            &Nic::new(),
-            took.mul_f64(f64::from(step + 1) / 24.0),
-        );
+        let at = spread(number + 1, down_stops);
+        killed_at(&node, &["down", "tap0"], &Nic::new(), at);
     }
     node.down("tap0");
     assert_eq!(difference(&down, &node.dump()), "");

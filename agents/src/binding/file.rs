@@ -85,7 +85,9 @@ pub fn load(path: &Path) -> Result<Binding, LoadError> {
 /// Writes the binding of `interface` into `folder`, so that a reader sees either the old file or
 /// the new one: to a dot-file first, then renamed. Mode 0644.
 ///
-/// The data is not forced to disk: after a crash of the node its interfaces are gone too.
+/// The data is not forced to disk: after a crash of the node its interfaces are gone too. A file
+/// that says the same already is left alone, so that no reader is woken. What a writer that was
+/// killed has left is taken away; two must not write for one interface at the same time.
 ///
 /// # Errors
 /// The interface's name is none, or a value would not be read back as it is (`InvalidInput`): a
@@ -102,7 +104,10 @@ pub fn save(folder: &Path, interface: &str, binding: &Binding) -> io::Result<()>
         }
         Err(error) => return Err(invalid(format!("binding: {error}"))),
     }
-    let temporary = folder.join(format!(".{interface}.{}", std::process::id()));
+    let temporary = temporary_path(folder, interface);
+    if fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
+        return removed(&temporary);
+    }
     let written = File::options()
         .write(true)
         .create(true)
@@ -126,10 +131,19 @@ pub fn save(folder: &Path, interface: &str, binding: &Binding) -> io::Result<()>
 /// # Errors
 /// The interface's name is none (`InvalidInput`), or what the kernel said.
 pub fn remove(folder: &Path, interface: &str) -> io::Result<()> {
-    match fs::remove_file(binding_path(folder, interface)?) {
+    let path = binding_path(folder, interface)?;
+    removed(&temporary_path(folder, interface)).and(removed(&path))
+}
+
+fn removed(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+fn temporary_path(folder: &Path, interface: &str) -> PathBuf {
+    folder.join(format!(".{interface}.new"))
 }
 
 fn binding_path(folder: &Path, interface: &str) -> io::Result<PathBuf> {
@@ -168,6 +182,21 @@ mod tests {
         remove(folder.path(), "tap0").unwrap();
         remove(folder.path(), "tap0").unwrap();
         assert!(load(&path).unwrap_err().is_not_found());
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_goes_with_the_next_call() {
+        let folder = tempfile::tempdir().unwrap();
+        let partial = temporary_path(folder.path(), "tap0");
+        save(folder.path(), "tap0", &sample()).unwrap();
+        for call in [
+            |folder: &Path| save(folder, "tap0", &sample()),
+            |folder: &Path| remove(folder, "tap0"),
+        ] {
+            fs::write(&partial, "MAC=aa:0").unwrap();
+            call(folder.path()).unwrap();
+            assert!(!partial.exists());
+        }
     }
 
     #[test]
