@@ -10,7 +10,7 @@ mod rig;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -294,4 +294,28 @@ fn over_tls_each_shows_the_other_its_certificate() {
         format!("{NODE}/snf-ganeti-eventd")
     );
     assert!(daemon.stop(wait::USUAL).unwrap().success());
+}
+
+#[test]
+fn nothing_is_said_plainly_to_an_amqps_host() {
+    let node = Node::new("not-plain");
+    let listener = node
+        .netns
+        .run(|| Ok(TcpListener::bind("127.0.0.1:5671")?))
+        .unwrap();
+    let heard = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut start = [0; 1];
+        client.read_exact(&mut start).unwrap();
+        start[0]
+    });
+    let config = fs::read_to_string(node.config()).unwrap();
+    let config = config.replace(
+        "amqp://guest:guest@127.0.0.1:5672",
+        "amqps://guest:guest@127.0.0.1:5671",
+    );
+    fs::write(node.config(), config).unwrap();
+    let output = node.run("check");
+    assert_eq!(output.status.code(), Some(1), "{}", output.stdout);
+    assert_eq!(heard.join().unwrap(), 22, "a TLS handshake record");
 }

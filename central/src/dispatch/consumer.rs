@@ -6,6 +6,8 @@
 //! cluster is away, the message at hand is tried again and again, and the prefetch limit keeps
 //! the others in the broker: nothing is put back, so nothing is counted as a failed delivery.
 
+use std::fs;
+use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +19,9 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions,
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
+use lapin::tcp::OwnedTLSConfig;
 use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -29,6 +32,8 @@ use crate::ganeti::submission::Submitter;
 
 /// The exchange of the agents.
 pub const EXCHANGE: &str = "ganeti";
+/// Where the system keeps the authorities that it trusts.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Seconds between AMQP heartbeats.
 const HEARTBEAT: u16 = 20;
 /// How long a connection may take to come up, in milliseconds.
@@ -168,7 +173,9 @@ async fn open(url: &str, prefetch: u16, names: &Names) -> Result<(Connection, Ch
     let properties =
         ConnectionProperties::default().with_connection_name("snf-central dispatcher".into());
     let work = async {
-        let connection = Connection::connect_uri(uri, properties).await?;
+        let tls = tls(&uri)?;
+        let runtime = lapin::runtime::default_runtime()?;
+        let connection = Connection::connect_uri_with_config(uri, properties, tls, runtime).await?;
         let channel = connection.create_channel().await?;
         channel
             .confirm_select(ConfirmSelectOptions::default())
@@ -184,6 +191,23 @@ async fn open(url: &str, prefetch: u16, names: &Names) -> Result<(Connection, Ch
         .await
         .map_err(|_| "no answer for 30 s".to_owned())?
         .map_err(|error| error.to_string())
+}
+
+/// lapin leaves TLS out without a word when a feature of its dependencies is missing, and then
+/// sends a password plainly to an `amqps://` host: such a build must fail, and does here.
+const _: Option<lapin::tcp::RustlsConnector> = None;
+
+/// The authorities that a broker's certificate may come from: the system's.
+fn tls(uri: &AMQPUri) -> io::Result<OwnedTLSConfig> {
+    if uri.scheme == AMQPScheme::AMQP {
+        return Ok(OwnedTLSConfig::default());
+    }
+    let authorities = fs::read_to_string(SYSTEM_AUTHORITIES)
+        .map_err(|error| io::Error::new(error.kind(), format!("{SYSTEM_AUTHORITIES}: {error}")))?;
+    Ok(OwnedTLSConfig {
+        identity: None,
+        cert_chain: Some(authorities),
+    })
 }
 
 async fn declare(channel: &Channel, names: &Names) -> Result<(), lapin::Error> {

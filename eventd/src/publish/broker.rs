@@ -22,6 +22,10 @@ use crate::config::{Amqp, ExchangeMissing};
 /// Where the system keeps the authorities that it trusts.
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
+/// lapin leaves TLS out without a word when a feature of its dependencies is missing, and then
+/// sends a password plainly to an `amqps://` host: such a build must fail, and does here.
+const _: Option<lapin::tcp::RustlsConnector> = None;
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
