@@ -274,12 +274,20 @@ impl Engine {
             self.queue_missed = self.watch.missing().next().is_some();
             return;
         }
-        self.rescan(Extent::All);
+        self.rescan();
     }
 
-    fn rescan(&mut self, extent: Extent) {
+    fn rescan(&mut self) {
+        let extent = if self.source.cursor().master {
+            Extent::All
+        } else {
+            Extent::Newest(self.config.takeover())
+        };
         match self.source.rescan(extent) {
             Ok(count) => {
+                if !self.source.cursor().master {
+                    self.keep_beginning();
+                }
                 self.metrics.rescans.inc();
                 self.queue_missed = self.watch.missing().next().is_some();
                 tracing::info!(jobs = count, "looked through the queue");
@@ -302,8 +310,8 @@ impl Engine {
         }
         match &role {
             Role::Master { cluster } => {
+                self.begin_mastership(cluster);
                 tracing::info!(cluster, "this node is the master");
-                self.begin_mastership(&cluster.clone());
             }
             Role::Other { master } => {
                 tracing::info!(
@@ -336,19 +344,19 @@ impl Engine {
             self.safe_cursor = cursor;
             self.marks.clear();
         }
-        let extent = if self.source.cursor().master {
-            Extent::All
-        } else {
-            Extent::Newest(self.config.takeover())
-        };
+        self.rescan();
+    }
+
+    /// Writes down, before anything is told, from where on this master tells everything: one
+    /// that is killed before its first job is through must not take what came since for old.
+    fn keep_beginning(&mut self) {
         self.source.set_master(true);
-        self.rescan(extent);
-        if extent != Extent::All && self.marks.is_empty() {
+        self.safe_cursor.master = true;
+        if self.marks.is_empty() {
             // what the rescan leaves out is as good as told
             self.safe_cursor.done = self.source.cursor().done.clone();
         }
-        self.safe_cursor.master = true;
-        self.cursor_dirty = true;
+        self.store_cursor(Instant::now());
     }
 
     fn read_jobs(&mut self) {
@@ -545,6 +553,7 @@ impl Engine {
         match self.safe_cursor.store(path) {
             Ok(()) => self.cursor_dirty = false,
             Err(error) => {
+                self.cursor_dirty = true;
                 if self.disk_outage.fails(now).is_some() {
                     tracing::error!("cannot write {}: {error}", path.display());
                 }

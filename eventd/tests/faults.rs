@@ -206,6 +206,27 @@ fn killed_at_any_instant_it_loses_no_final_state() {
 }
 
 #[test]
+fn killed_right_after_its_first_start_it_does_not_take_what_follows_for_old() {
+    let mut node = Node::new("killed-first");
+    let mut daemon = node.start();
+    daemon
+        .wait_for_log("this node is the master", wait::USUAL)
+        .unwrap();
+    daemon.kill();
+    // more than the numbers that are looked at in an archive without a cursor
+    let jobs = 1200;
+    for job in 1..=jobs {
+        node.write_job(job, &shutdown_job(job, "success"));
+        node.archive(job);
+    }
+    let broker = node.start_broker();
+    let mut consumer = Consumer::new(&node.netns, &broker.uri()).unwrap();
+    let daemon = node.start();
+    until_all_final(&mut consumer, 1..=jobs);
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+}
+
+#[test]
 fn what_ended_and_was_archived_while_it_was_down_is_told() {
     let mut node = Node::new("archived");
     let broker = node.start_broker();
