@@ -16,6 +16,7 @@ pub mod check;
 pub mod config;
 mod config_cache;
 pub mod cursor;
+mod cursor_writer;
 pub mod dns;
 pub mod id_set;
 pub mod job;

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::config_cache::ConfigCache;
 use crate::cursor::{Cursor, Mark};
+use crate::cursor_writer::CursorWriter;
 use crate::lock::Lock;
 use crate::mastership::Role;
 use crate::metrics::Metrics;
@@ -26,9 +27,6 @@ use crate::watch::{Event, Folders, Watch};
 
 /// Job files read before the loop looks at anything else again.
 const JOBS_AT_A_TIME: usize = 32;
-
-/// How often the cursor is written while it moves.
-const CURSOR_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often what is not urgent is looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -99,8 +97,7 @@ struct Engine {
     /// Messages that the outbox did not take: the disk is full.
     stuck: VecDeque<(u64, Vec<Entry>, Option<SystemTime>)>,
     metrics: Metrics,
-    cursor_dirty: bool,
-    cursor_stored: Instant,
+    cursor_writer: CursorWriter,
     outbox_looked: Instant,
     probed: Instant,
     queue_missed: bool,
@@ -150,8 +147,7 @@ impl Engine {
             seq: 0,
             stuck: VecDeque::new(),
             metrics,
-            cursor_dirty: false,
-            cursor_stored: now,
+            cursor_writer: CursorWriter::new(config.cursor_file.clone()),
             outbox_looked: now,
             probed: now,
             queue_missed: true,
@@ -328,7 +324,7 @@ impl Engine {
             if self.role.is_master() {
                 self.source.set_master(false);
                 self.safe_cursor.master = false;
-                self.cursor_dirty = true;
+                self.cursor_writer.moved();
             }
         }
         self.role = role;
@@ -352,11 +348,8 @@ impl Engine {
     fn keep_beginning(&mut self) {
         self.source.set_master(true);
         self.safe_cursor.master = true;
-        if self.marks.is_empty() {
-            // what the rescan leaves out is as good as told
-            self.safe_cursor.done = self.source.cursor().done.clone();
-        }
-        self.store_cursor(Instant::now());
+        let cursor = self.safe_cursor().clone();
+        self.cursor_writer.write(Instant::now(), &cursor);
     }
 
     fn read_jobs(&mut self) {
@@ -486,9 +479,9 @@ impl Engine {
             self.outbox_looked = now;
             self.look_after_outbox();
         }
-        if self.cursor_dirty && now.saturating_duration_since(self.cursor_stored) > CURSOR_INTERVAL
-        {
-            self.store_cursor(now);
+        if self.cursor_writer.is_due(now) {
+            let cursor = self.safe_cursor().clone();
+            self.cursor_writer.begin(now, cursor);
         }
     }
 
@@ -542,23 +535,18 @@ impl Engine {
             }
             if let Some((_, job, mark)) = self.marks.pop_front() {
                 self.safe_cursor.mark(job, mark);
-                self.cursor_dirty = true;
+                self.cursor_writer.moved();
             }
         }
     }
 
-    fn store_cursor(&mut self, now: Instant) {
-        self.cursor_stored = now;
-        let path = &self.config.cursor_file;
-        match self.safe_cursor.store(path) {
-            Ok(()) => self.cursor_dirty = false,
-            Err(error) => {
-                self.cursor_dirty = true;
-                if self.disk_outage.fails(now).is_some() {
-                    tracing::error!("cannot write {}: {error}", path.display());
-                }
-            }
+    /// The cursor as far as everything is safe.
+    fn safe_cursor(&mut self) -> &Cursor {
+        if self.marks.is_empty() {
+            // What a rescan took as told, or a queue that was made anew, is in the source's alone.
+            self.safe_cursor.clone_from(self.source.cursor());
         }
+        &self.safe_cursor
     }
 
     async fn farewell(&mut self) {
@@ -577,7 +565,8 @@ impl Engine {
             Err(error) => self.note_disk(Err(error)),
         }
         self.advance();
-        self.store_cursor(Instant::now());
+        let cursor = self.safe_cursor().clone();
+        self.cursor_writer.write(Instant::now(), &cursor);
         tracing::info!("ended");
     }
 }

@@ -380,9 +380,12 @@ fn read_job(queue: &Path, id: u64) -> Result<(Job, Option<SystemTime>), ReadFaul
         _ => ReadFault::Io(error),
     };
     let file = file.map_err(fault)?;
-    let written = file.metadata().and_then(|file| file.modified()).ok();
-    let mut content = Vec::new();
+    let metadata = file.metadata().map_err(fault)?;
+    let written = metadata.modified().ok();
     let limit = u64::try_from(job::FILE_LIMIT).unwrap_or(u64::MAX);
+    // room for all of it and a little more, so that it is read at once
+    let length = metadata.len().min(limit).saturating_add(64);
+    let mut content = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
     file.take(limit.saturating_add(1))
         .read_to_end(&mut content)
         .map_err(fault)?;

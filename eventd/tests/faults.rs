@@ -405,6 +405,79 @@ fn a_new_master_leaves_old_jobs_alone() {
 }
 
 #[test]
+fn what_was_archived_before_the_first_start_is_never_told() {
+    let mut node = Node::new("old-archive");
+    let broker = node.start_broker();
+    let mut consumer = Consumer::new(&node.netns, &broker.uri()).unwrap();
+    for job in 1..=1500 {
+        node.write_job(job, &shutdown_job(job, "success"));
+        if job <= 1490 {
+            node.archive(job);
+        }
+    }
+    let daemon = node.start();
+    let first = until_all_final(&mut consumer, 1491..=1500);
+    let all = first
+        .into_iter()
+        .chain(consumer.drain(Duration::from_secs(1)));
+    assert!(
+        all.filter_map(|message| message.job())
+            .all(|job| job >= 500)
+    );
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+    let daemon = node.start();
+    let again = consumer.drain(Duration::from_secs(2));
+    assert!(again.is_empty(), "{} messages again", again.len());
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+}
+
+#[test]
+fn what_another_master_told_is_not_told_after_a_restart_even_if_something_was_under_way() {
+    let mut node = Node::new("old-archive-blocked");
+    let broker = node.start_broker();
+    let mut consumer = Consumer::new(&node.netns, &broker.uri()).unwrap();
+    let mut daemon = node.start();
+    let alarm = broker
+        .ctl("set_vm_memory_high_watermark absolute 1000")
+        .unwrap();
+    assert!(alarm.status.success(), "{alarm:?}");
+    node.write_job(1, &shutdown_job(1, "success"));
+    daemon
+        .wait_for_log("takes no messages", wait::USUAL)
+        .unwrap();
+    node.set_master("node2.gnt.lab");
+    daemon.wait_for_log("another node", wait::USUAL).unwrap();
+    for job in 2..=1510 {
+        node.write_job(job, &shutdown_job(job, "success"));
+        if job <= 1500 {
+            node.archive(job);
+        }
+    }
+    node.archive(1);
+    node.set_master(NODE);
+    // what waits for the broker is job 1 and what is new
+    wait::until_true("it to be the master again", wait::USUAL, || {
+        daemon.log().matches("this node is the master").count() == 2
+    })
+    .unwrap();
+    let over = broker
+        .ctl("set_vm_memory_high_watermark absolute 2GB")
+        .unwrap();
+    assert!(over.status.success(), "{over:?}");
+    let is_old = |message: &Received| message.job().is_some_and(|job| (2..500).contains(&job));
+    let first = until_all_final(&mut consumer, (1..=1).chain(1501..=1510));
+    assert!(!first.iter().any(is_old));
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+    let daemon = node.start();
+    node.write_job(1511, &shutdown_job(1511, "success"));
+    let again = until_all_final(&mut consumer, 1511..=1511);
+    let later = consumer.drain(Duration::from_secs(1));
+    let old = again.iter().chain(&later).filter(|one| is_old(one)).count();
+    assert_eq!(old, 0, "old jobs told after the restart");
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+}
+
+#[test]
 fn messages_that_no_queue_wants_are_kept_until_one_does() {
     let mut node = Node::new("parked");
     let broker = node.start_broker();
