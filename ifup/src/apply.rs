@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::guard::entry::{self, Guard, Reserved};
 use crate::guard::install;
 use crate::guard::profile::Named;
+use crate::openvswitch;
 use crate::record;
 use crate::step::Step;
 use crate::sysctl;
@@ -29,6 +30,7 @@ pub struct Host {
     /// Index of the interface; none if it is gone.
     index: Option<u32>,
     bindings: PathBuf,
+    switch: PathBuf,
     state: PathBuf,
     profiles: Vec<Named>,
     nftables: Option<Nftables>,
@@ -46,6 +48,7 @@ impl Host {
             interface: interface.to_owned(),
             index,
             bindings: config.bindings.clone(),
+            switch: config.openvswitch.program.clone(),
             state: config.state.clone(),
             profiles: config.named_profiles(),
             nftables: None,
@@ -175,6 +178,23 @@ impl Host {
                 let index = self.tap()?;
                 self.rtnetlink.set_forwarding(index, *mac, None)?;
             }
+            Step::Vlans(vlans) => {
+                let index = self.tap()?;
+                for (vid, untagged) in vlans.all() {
+                    self.rtnetlink.add_port_vlan(index, vid, untagged)?;
+                }
+                // The bridge's default, and what the port had before.
+                for (first, last) in vlans.gaps() {
+                    self.rtnetlink.delete_port_vlans(index, first, last)?;
+                }
+            }
+            Step::SwitchPort { bridge, vlans } => {
+                openvswitch::add_port(&self.switch, bridge, &self.interface, vlans.as_ref())?;
+            }
+            Step::Rate { bits } => {
+                let index = self.tap()?;
+                self.rtnetlink.set_rate(index, bits / 8)?;
+            }
             Step::Guard(guard) => self.guard(Some(guard))?,
             Step::Reserve { bridged, address } => {
                 let reserved = Reserved {
@@ -256,7 +276,15 @@ impl Host {
                     .change_link(index, &self.interface, &change)?;
             }
             // These go with the TAP's place in the bridge.
-            Step::Port { .. } | Step::Forwarding { .. } => {}
+            Step::Port { .. } | Step::Forwarding { .. } | Step::Vlans(_) => {}
+            Step::SwitchPort { bridge, .. } => {
+                openvswitch::delete_port(&self.switch, bridge, &self.interface)?;
+            }
+            Step::Rate { .. } => {
+                if let Some(index) = self.index {
+                    self.rtnetlink.delete_rate(index)?;
+                }
+            }
             Step::Reserve { bridged, address } => {
                 let reserved = Reserved {
                     bridged: *bridged,

@@ -33,6 +33,8 @@ pub struct Config {
     pub bridged: Bridged,
     /// Routed NICs.
     pub routed: Routed,
+    /// NICs of Open vSwitch.
+    pub openvswitch: OpenVSwitch,
     /// What goes into each binding besides what Ganeti says.
     pub nfdhcpd: Nfdhcpd,
 }
@@ -48,6 +50,7 @@ impl Default for Config {
             profiles: default_profiles(),
             bridged: Bridged::default(),
             routed: Routed::default(),
+            openvswitch: OpenVSwitch::default(),
             nfdhcpd: Nfdhcpd::default(),
         }
     }
@@ -121,6 +124,22 @@ impl Default for Routed {
                 .into(),
             fall_through: false,
             uplink_sysctls: true,
+        }
+    }
+}
+
+/// NICs of Open vSwitch.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OpenVSwitch {
+    /// Its program for changes.
+    pub program: PathBuf,
+}
+
+impl Default for OpenVSwitch {
+    fn default() -> Self {
+        Self {
+            program: "/usr/bin/ovs-vsctl".into(),
         }
     }
 }

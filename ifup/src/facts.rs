@@ -75,9 +75,15 @@ impl Facts {
             force_forwarding: sysctl::read("net/ipv6/conf/all/force_forwarding")?.is_some(),
         };
         match &request.connection {
-            Connection::Bridged { bridge } => {
-                facts.bridge_mtu = Some(find_bridge(bridge, rtnetlink)?.mtu);
+            Connection::Bridged { bridge, vlans } => {
+                let found = find_bridge(bridge, rtnetlink)?;
+                if vlans.is_some() && !found.vlan_filtering {
+                    let reason = format!("the bridge {bridge} has no vlan_filtering");
+                    return Err(Error::host("VLAN", &request.nic.vlan, reason));
+                }
+                facts.bridge_mtu = Some(found.mtu);
             }
+            Connection::OpenVSwitch { .. } | Connection::External => {}
             Connection::Routed { table } => facts.find_uplinks(request, *table, rtnetlink)?,
         }
         Ok(facts)

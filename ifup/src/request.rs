@@ -6,11 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use agents::addr;
+use agents::addr::IpNet;
 use agents::ganeti::nic_environment::{Mode, NicEnvironment, NicError};
-use agents::ganeti::tags::{InstanceTags, NetworkTags, NicTags};
+use agents::ganeti::tags::{self, InstanceTags, NetworkTags, NicTags};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::vlan::Vlans;
 
 /// The main table: the host's own.
 pub const MAIN_TABLE: u32 = 254;
@@ -85,7 +87,18 @@ pub enum Connection {
     Bridged {
         /// The bridge's name.
         bridge: String,
+        /// The VLANs of the port; the bridge's default if none.
+        vlans: Option<Vlans>,
     },
+    /// As a port of this bridge of Open vSwitch.
+    OpenVSwitch {
+        /// The bridge's name.
+        bridge: String,
+        /// The VLANs of the port; all if none.
+        vlans: Option<Vlans>,
+    },
+    /// By scripts of the site: nothing but what every NIC gets.
+    External,
     /// Routed, with its routes in this table.
     Routed {
         /// The table's number.
@@ -118,6 +131,10 @@ pub struct Request {
     pub profile: Option<String>,
     /// What else its tags say.
     pub tags: NicTags,
+    /// Of a private network on a bridge of several: what its MAC addresses begin with.
+    pub mac_prefix: Option<[u8; 3]>,
+    /// If it is isolated: what it exchanges packets with.
+    pub isolated: Option<Vec<IpNet>>,
 }
 
 impl Request {
@@ -133,14 +150,16 @@ impl Request {
         let connection = match nic.mode {
             Mode::Bridged => Connection::Bridged {
                 bridge: nic.link.clone(),
+                vlans: Vlans::parse(&nic.vlan)?,
             },
             Mode::Routed => Connection::Routed {
                 table: table_number(&nic.link, &config.routed.table_names)?,
             },
-            Mode::OpenVSwitch | Mode::Ext => {
-                let reason = "this mode is not supported";
-                return Err(NicError::value("MODE", nic.mode.name(), reason).into());
-            }
+            Mode::OpenVSwitch => Connection::OpenVSwitch {
+                bridge: nic.link.clone(),
+                vlans: Vlans::parse(&nic.vlan)?,
+            },
+            Mode::Ext => Connection::External,
         };
         let network_tags = nic
             .network
@@ -173,6 +192,18 @@ impl Request {
         {
             ipv6.push(address);
         }
+        let isolated = tags::isolation(nic.tags.iter().map(String::as_str))
+            .map_err(|error| NicError::value("TAGS", nic.tags.join(" "), error.to_string()))?;
+        let profile = profile(&nic, config)?;
+        let filtered = matches!(
+            connection,
+            Connection::Bridged { .. } | Connection::Routed { .. }
+        );
+        if !filtered && (profile.is_some() || isolated.is_some()) {
+            let reason = "no packet of this mode passes our filters: no profile and no isolation";
+            return Err(NicError::value("MODE", nic.mode.name(), reason).into());
+        }
+        let mac_prefix = mac_prefix(&nic, network_tags.private_filtered)?;
         let gateway = network.and_then(|network| network.gateway).filter(|_| use4);
         let gateway6 = network
             .and_then(|network| network.gateway6)
@@ -186,7 +217,9 @@ impl Request {
             gateway,
             gateway6,
             nfdhcpd: network_tags.nfdhcpd,
-            profile: profile(&nic, config)?,
+            profile,
+            mac_prefix,
+            isolated,
             tags,
             nic,
         })
@@ -195,6 +228,24 @@ impl Request {
     /// The TAP.
     pub fn interface(&self) -> &str {
         &self.nic.interface
+    }
+}
+
+/// What the MAC addresses of a private network begin with: those of its NICs do, at least.
+fn mac_prefix(nic: &NicEnvironment, private: bool) -> Result<Option<[u8; 3]>> {
+    if !private {
+        return Ok(None);
+    }
+    let [a, b, c, ..] = nic.mac.octets();
+    let own = [a, b, c];
+    let network = nic.network.as_ref();
+    match network.and_then(|network| network.mac_prefix) {
+        Some(prefix) if prefix != own => {
+            let [a, b, c] = prefix;
+            let reason = format!("not of its private network, {a:02x}:{b:02x}:{c:02x}");
+            Err(NicError::value("MAC", nic.mac, reason).into())
+        }
+        _ => Ok(Some(own)),
     }
 }
 

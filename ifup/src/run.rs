@@ -310,6 +310,9 @@ fn same_object(one: &Step, other: &Step) -> bool {
         (Step::Sysctl { name, .. }, Step::Sysctl { name: other, .. }) => name == other,
         (Step::Link { .. }, Step::Link { .. })
         | (Step::Port { .. }, Step::Port { .. })
+        | (Step::Vlans(_), Step::Vlans(_))
+        | (Step::SwitchPort { .. }, Step::SwitchPort { .. })
+        | (Step::Rate { .. }, Step::Rate { .. })
         | (Step::Guard(_), Step::Guard(_))
         | (Step::Binding { .. }, Step::Binding { .. }) => true,
         (Step::Neighbour { address, .. }, Step::Neighbour { address: other, .. }) => {

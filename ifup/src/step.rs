@@ -8,6 +8,7 @@ use agents::addr::MacAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::guard::entry::{Guard, Scope};
+use crate::vlan::Vlans;
 
 /// A step. `down` takes the steps of a record back from the last to the first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -46,6 +47,20 @@ pub enum Step {
         /// Its MAC address.
         #[serde(with = "crate::text")]
         mac: MacAddr,
+    },
+    /// The VLANs of the TAP as a port of a bridge; no others.
+    Vlans(Vlans),
+    /// The TAP becomes a port of an Open vSwitch bridge.
+    SwitchPort {
+        /// The bridge.
+        bridge: String,
+        /// VLANs; all if none.
+        vlans: Option<Vlans>,
+    },
+    /// How fast the guest receives.
+    Rate {
+        /// Bits a second.
+        bits: u64,
     },
     /// What the guest may send.
     Guard(Guard),
@@ -168,6 +183,15 @@ impl fmt::Display for Step {
                 )
             }
             Self::Forwarding { mac } => write!(f, "forwarding {mac} static"),
+            Self::Vlans(vlans) => write!(f, "vlans {vlans}"),
+            Self::SwitchPort { bridge, vlans } => {
+                write!(f, "port of {bridge} (Open vSwitch)")?;
+                match vlans {
+                    Some(vlans) => write!(f, " vlans {vlans}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Rate { bits } => write!(f, "rate {bits} bit/s to the guest"),
             Self::Guard(guard) => {
                 let scope = match guard.scope {
                     Scope::All => "all",
@@ -178,6 +202,19 @@ impl fmt::Display for Step {
                 write!(f, "guard {scope}, MAC {}", guard.mac)?;
                 if let Some(profile) = &guard.profile {
                     write!(f, ", profile {profile}")?;
+                }
+                if let Some([a, b, c]) = guard.mac_prefix {
+                    write!(f, ", private network {a:02x}:{b:02x}:{c:02x}")?;
+                }
+                for group in &guard.vrrp {
+                    write!(f, ", VRRP group {group}")?;
+                }
+                if guard.trunk {
+                    f.write_str(", tagged frames")?;
+                }
+                if let Some(allowed) = &guard.isolated {
+                    f.write_str(", isolated from all but")?;
+                    allowed.iter().try_for_each(|net| write!(f, " {net}"))?;
                 }
                 let addresses = guard.addresses.iter().map(ToString::to_string);
                 let nets = guard.nets.iter().map(ToString::to_string);

@@ -28,9 +28,11 @@ mod link;
 pub mod monitor;
 mod neighbour;
 pub mod nftables;
+mod qdisc;
 mod route;
 mod rule;
 mod socket;
+mod vlan;
 
 pub use address_monitor::{AddressEvent, AddressMonitor};
 pub use link::{Link, LinkChange, PortFlags};

@@ -30,6 +30,9 @@ pub struct GuardChain {
 pub const ENTRY: &str = "prerouting";
 
 const UNSPECIFIED: [u8; 16] = [0; 16];
+/// ff02::12, where routers of a VRRP group hear each other.
+const VRRP6: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12];
+const MAC_PREFIX_MASK: [u8; 6] = [255, 255, 255, 0, 0, 0];
 const SELF_ASSIGNED_MASK: [u8; 16] = [
     255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0,
 ];
@@ -137,12 +140,120 @@ pub fn all(family: Family) -> Vec<GuardChain> {
     chains.push(servers());
     chains.push(any_ip(family));
     chains.push(guest(family));
-    chains.push(entry());
+    chains.push(isolated(FROM_ISOLATED, family, true));
+    chains.push(isolated(TO_ISOLATED, family, false));
+    chains.push(entry(family));
     chains
 }
 
-fn entry() -> GuardChain {
-    Builder::new(ENTRY)
+/// What an isolated guest may send.
+const FROM_ISOLATED: &str = "from-isolated";
+/// What may come to an isolated guest.
+const TO_ISOLATED: &str = "to-isolated";
+
+/// What comes before everything else, for what comes from or goes to a guest.
+pub fn first_of(family: Family, from_guest: bool) -> Vec<GuardRule> {
+    let (interface, chain) = if from_guest {
+        (Field::INPUT_NAME, FROM_ISOLATED)
+    } else {
+        (Field::OUTPUT_NAME, TO_ISOLATED)
+    };
+    let mut rules = vec![GuardRule {
+        comment: "an isolated guest",
+        statements: vec![
+            known(&[interface], sets::ISOLATED),
+            Statement::Jump(chain.to_owned()),
+        ],
+    }];
+    if family == Family::Bridge {
+        rules.push(GuardRule {
+            comment: "MAC address of another private network",
+            statements: vec![
+                known(&[interface], sets::FILTERED),
+                Statement::Lookup {
+                    key: vec![
+                        (interface, None),
+                        (Field::ETHER_SOURCE, Some(MAC_PREFIX_MASK.to_vec())),
+                    ],
+                    set: sets::MAC_PREFIX.to_owned(),
+                    inverted: true,
+                },
+                Statement::Counter,
+                Statement::Drop,
+            ],
+        });
+    }
+    rules
+}
+
+/// An isolated guest exchanges packets with the addresses that it may, and what a link needs:
+/// ARP, neighbour discovery, leases. What passes here goes on to the other checks.
+fn isolated(name: &'static str, family: Family, from_guest: bool) -> GuardChain {
+    let back = |statements: Vec<Statement>| {
+        let mut statements = statements;
+        statements.push(Statement::Return);
+        statements
+    };
+    let [(four, _), (six, _)] = families(family);
+    let (interface, address4, address6) = if from_guest {
+        (
+            Field::INPUT_NAME,
+            Field::IPV4_DESTINATION,
+            Field::IPV6_DESTINATION,
+        )
+    } else {
+        (Field::OUTPUT_NAME, Field::IPV4_SOURCE, Field::IPV6_SOURCE)
+    };
+    let ports = |from: u16, to: u16| {
+        let (from, to) = if from_guest { (from, to) } else { (to, from) };
+        let mut ports = from.to_be_bytes().to_vec();
+        ports.extend(to.to_be_bytes());
+        is(Field::transport(0, 4), &ports)
+    };
+    let mut chain = Builder::new(name);
+    if family == Family::Bridge {
+        chain = chain.rule("ARP", back(vec![is(Field::ETHER_TYPE, &[0x08, 0x06])]));
+    }
+    chain = chain
+        .rule(
+            "an address of its list",
+            back(vec![
+                four.clone(),
+                known(&[interface, address4], sets::ALLOWED4),
+            ]),
+        )
+        .rule(
+            "an address of its list",
+            back(vec![
+                six.clone(),
+                known(&[interface, address6], sets::ALLOWED6),
+            ]),
+        )
+        .rule(
+            "leases",
+            back(vec![four, is(TRANSPORT, &[17]), ports(68, 67)]),
+        )
+        .rule(
+            "leases",
+            back(vec![six.clone(), is(TRANSPORT, &[17]), ports(546, 547)]),
+        )
+        .rule(
+            "neighbour discovery",
+            back(vec![
+                six,
+                is(IPV6_NEXT, &[58]),
+                is(IPV6_HOPS, &[255]),
+                Statement::compare(ND_TYPE, Operator::AtLeast, &[133]),
+                Statement::compare(ND_TYPE, Operator::AtMost, &[136]),
+            ]),
+        );
+    chain.end("isolated")
+}
+
+fn entry(family: Family) -> GuardChain {
+    let mut entry = Builder::new(ENTRY);
+    entry.chain.rules = first_of(family, true);
+    entry
         .goto(
             "a guarded guest",
             vec![known(&[Field::INPUT_NAME], sets::GUARDED)],
@@ -189,6 +300,13 @@ fn guest(family: Family) -> GuardChain {
     if family == Family::Bridge {
         chain = chain
             .goto("ARP", vec![is(Field::ETHER_TYPE, &[0x08, 0x06])], "arp")
+            .accept(
+                "tagged, into a network that the bridge lets it into",
+                vec![
+                    is(Field::ETHER_TYPE, &[0x81, 0x00]),
+                    known(&[Field::INPUT_NAME], sets::TRUNK),
+                ],
+            )
             .accept(
                 // What a hypervisor announces a guest with that has migrated.
                 "RARP for its own MAC address",
@@ -381,6 +499,14 @@ fn ip4_own() -> GuardChain {
             "ICMP router advertisement",
             vec![is(TRANSPORT, &[1]), is(TRANSPORT_TYPE, &[9])],
         )
+        .accept(
+            "VRRP of a router",
+            vec![
+                is(TRANSPORT, &[112]),
+                is(Field::IPV4_DESTINATION, &[224, 0, 0, 18]),
+                known(&[Field::INPUT_NAME], sets::VRRP),
+            ],
+        )
         .drop("VRRP", vec![is(TRANSPORT, &[112])])
         .accept("behind an authentication header", behind_ah())
         .drop(HIDDEN, vec![is(TRANSPORT, &[51])])
@@ -423,6 +549,14 @@ fn ip6_own() -> GuardChain {
         .drop(
             "DHCPv6 server",
             vec![is(TRANSPORT, &[17]), is(SOURCE_PORT, &[0x02, 0x23])],
+        )
+        .accept(
+            "VRRP of a router",
+            vec![
+                is(TRANSPORT, &[112]),
+                is(Field::IPV6_DESTINATION, &VRRP6),
+                known(&[Field::INPUT_NAME], sets::VRRP),
+            ],
         )
         .drop("VRRP", vec![is(TRANSPORT, &[112])])
         .accept("behind an authentication header", behind_ah())

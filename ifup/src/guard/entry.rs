@@ -41,6 +41,18 @@ pub struct Guard {
     pub nets: Vec<IpNet>,
     /// Networks of 64 bits in which it may take addresses; the link-local one is among them.
     pub prefixes: Vec<Ipv6Net>,
+    /// Of a private network that shares its bridge with others: all its MAC addresses begin so.
+    #[serde(default)]
+    pub mac_prefix: Option<[u8; 3]>,
+    /// VRRP groups (RFC 9568) that it is a router of.
+    #[serde(default)]
+    pub vrrp: Vec<u8>,
+    /// The bridge takes tagged frames from it.
+    #[serde(default)]
+    pub trunk: bool,
+    /// It exchanges packets with these addresses only.
+    #[serde(default)]
+    pub isolated: Option<Vec<IpNet>>,
 }
 
 /// An element, and where it belongs.
@@ -97,10 +109,43 @@ impl Guard {
         if let Some(profile) = &self.profile {
             add(table, &profile::object(profile), Element::key(name.clone()));
         }
+        if let Some([a, b, c]) = self.mac_prefix.filter(|_| self.bridged) {
+            let prefix = [a, b, c, 0, 0, 0];
+            add(table, sets::MAC_PREFIX, key(&[&name, &prefix]));
+            add(table, sets::FILTERED, Element::key(name.clone()));
+        }
+        if let Some(allowed) = &self.isolated {
+            for net in allowed {
+                let (first, last) = ends(net);
+                let range = Element::range(concat(&[&name, &first]), concat(&[&name, &last]));
+                let set = match net {
+                    IpNet::V4(_) => sets::ALLOWED4,
+                    IpNet::V6(_) => sets::ALLOWED6,
+                };
+                add(table, set, range);
+            }
+            add(table, sets::ISOLATED, Element::key(name.clone()));
+        }
         if self.scope == Scope::Nothing {
             return members;
         }
         add(table, sets::MAC, key(&[&name, &self.mac.octets()]));
+        for group in &self.vrrp {
+            // RFC 9568, section 7.3: of IPv4 and of IPv6.
+            for kind in [1, 2] {
+                let mac = [0, 0, 0x5e, 0, kind, *group];
+                add(table, sets::MAC, key(&[&name, &mac]));
+                if !self.bridged {
+                    add(ARP, sets::MAC, key(&[&name, &mac]));
+                }
+            }
+        }
+        if !self.vrrp.is_empty() {
+            add(table, sets::VRRP, Element::key(name.clone()));
+        }
+        if self.trunk && self.bridged {
+            add(table, sets::TRUNK, Element::key(name.clone()));
+        }
         if self.scope == Scope::All {
             let arp = (!self.bridged).then_some(ARP);
             if let Some(arp) = arp {

@@ -59,16 +59,17 @@ pub fn chains(profiles: &[Named], family: Family, tracked: bool) -> Vec<GuardCha
         .iter()
         .map(|named| chain(named, family, tracked))
         .collect();
-    let entry = profiles.iter().map(|named| GuardRule {
+    let mut rules = super::chains::first_of(family, false);
+    rules.extend(profiles.iter().map(|named| GuardRule {
         comment: "by profile",
         statements: vec![
             Statement::in_set(&[Field::OUTPUT_NAME], &object(&named.name)),
             Statement::Goto(object(&named.name)),
         ],
-    });
+    }));
     chains.push(GuardChain {
         name: ENTRY.to_owned(),
-        rules: entry.collect(),
+        rules,
     });
     chains
 }

@@ -6,7 +6,7 @@ use agents::netlink::nftables::{Batch, Element, Family, KeyType, Set, Table};
 
 /// Interfaces that are guarded wholly. The number is the form of tables and rules: with
 /// another, a table of an older program is made anew (see [`super::install`]).
-pub const GUARDED: &str = "guarded-1";
+pub const GUARDED: &str = "guarded-2";
 /// Interfaces whose addresses are not checked, but whose MAC address is.
 pub const ANY_IP: &str = "any-ip";
 /// Interfaces with any MAC address.
@@ -31,6 +31,20 @@ pub const LEARNED: &str = "learned6";
 pub const CLAIMED: &str = "claimed6";
 /// Interface, and how fast it takes addresses.
 pub const PACE: &str = "pace6";
+/// Interfaces of private networks that share a bridge.
+pub const FILTERED: &str = "filtered";
+/// Interface and the MAC prefix of its private network.
+pub const MAC_PREFIX: &str = "mac-prefix";
+/// Interfaces of routers that stand in for each other.
+pub const VRRP: &str = "vrrp";
+/// Interfaces that the bridge takes tagged frames from.
+pub const TRUNK: &str = "trunk";
+/// Interfaces that exchange nothing but with some addresses.
+pub const ISOLATED: &str = "isolated";
+/// Interface and IPv4 addresses that it exchanges packets with, if isolated.
+pub const ALLOWED4: &str = "allowed4";
+/// The same of IPv6.
+pub const ALLOWED6: &str = "allowed6";
 /// ICMPv6 types that are nobody's business but the guest's: errors, echo, node information.
 pub const ICMP6_FREE: &str = "icmp6-free";
 /// ICMPv6 types of multicast listeners.
@@ -59,7 +73,17 @@ pub fn add(batch: &mut Batch, table: Table) {
     if table.family == Family::Arp {
         return;
     }
+    if table.family == Family::Bridge {
+        batch
+            .add_set(&set(FILTERED, &[InterfaceName]))
+            .add_set(&set(MAC_PREFIX, &[InterfaceName, EtherAddress]))
+            .add_set(&set(TRUNK, &[InterfaceName]));
+    }
     batch
+        .add_set(&set(ISOLATED, &[InterfaceName]))
+        .add_set(&set(ALLOWED4, &[InterfaceName, Ipv4]).intervals())
+        .add_set(&set(ALLOWED6, &[InterfaceName, Ipv6]).intervals())
+        .add_set(&set(VRRP, &[InterfaceName]))
         .add_set(&set(ANY_IP, &[InterfaceName]))
         .add_set(&set(ANY_MAC, &[InterfaceName]))
         .add_set(&set(IPV6, &[InterfaceName, Ipv6]))

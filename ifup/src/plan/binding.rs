@@ -11,9 +11,13 @@ pub(super) fn text(request: &Request, facts: &Facts, config: &Config) -> String 
     let nic = &request.nic;
     let mut binding = Binding::new(nic.mac, nic.instance.clone());
     let mtu = match &request.connection {
-        Connection::Bridged { bridge } => {
+        Connection::Bridged { bridge, .. } | Connection::OpenVSwitch { bridge, .. } => {
             binding.indev = Some(bridge.clone());
             facts.bridge_mtu
+        }
+        Connection::External => {
+            binding.indev = Some(nic.interface.clone());
+            None
         }
         Connection::Routed { .. } => {
             binding.indev = Some(nic.interface.clone());

@@ -2,37 +2,43 @@
 
 use agents::addr::MacAddr;
 
-use super::{Plan, setting};
+use super::{Plan, no_host};
 use crate::config::Config;
 use crate::facts::Facts;
 use crate::guard::entry::Scope;
 use crate::request::Request;
 use crate::step::Step;
+use crate::vlan::Vlans;
+
+/// Where the TAP goes.
+pub(super) struct Port<'a> {
+    pub(super) bridge: &'a str,
+    pub(super) vlans: Option<&'a Vlans>,
+}
 
 pub(super) fn plan(
     plan: &mut Plan,
     request: &Request,
-    bridge: &str,
+    port: &Port<'_>,
     facts: &Facts,
     config: &Config,
 ) {
-    if facts.ipv6 {
-        // The host itself is no one on the guest's link.
-        let name = format!("net/ipv6/conf/{}/disable_ipv6", request.interface());
-        plan.steps.push(setting(name, "1"));
-    }
+    plan.steps.extend(no_host(request, facts));
     plan.steps.push(Step::Link {
         mtu: facts.bridge_mtu,
         mac: port_mac(request.nic.mac),
-        bridge: Some(bridge.to_owned()),
+        bridge: Some(port.bridge.to_owned()),
         before: facts.tap.clone(),
     });
+    if let Some(vlans) = port.vlans {
+        plan.steps.push(Step::Vlans(vlans.clone()));
+    }
     // A guest that has one MAC address has one place, by configuration: the bridge need not
     // learn, and nobody else's frame can take it.
     let fixed = plan
         .steps
         .iter()
-        .any(|step| matches!(step, Step::Guard(guard) if matches!(guard.scope, Scope::All | Scope::AnyIp)));
+        .any(|step| matches!(step, Step::Guard(guard) if matches!(guard.scope, Scope::All | Scope::AnyIp) && guard.vrrp.is_empty()));
     plan.steps.push(Step::Port {
         isolated: config.bridged.isolated,
         learning: !fixed,

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use agents::addr::{self, Ipv6Net};
+use agents::addr::{self, IpNet, Ipv6Net};
 
 use crate::config::Config;
 use crate::guard::entry::{Guard, Scope};
@@ -13,7 +13,12 @@ pub(super) fn plan(request: &Request, config: &Config) -> Option<Guard> {
     let network = request.nic.network.as_ref();
     let prefixed = network.is_some_and(|net| net.subnet.is_some() || net.subnet6.is_some());
     let checked = config.guard.enabled && (request.nic.ip.is_some() || prefixed);
-    if !checked && request.profile.is_none() {
+    let more = request.mac_prefix.is_some() || request.isolated.is_some();
+    let filtered = matches!(
+        request.connection,
+        Connection::Bridged { .. } | Connection::Routed { .. }
+    );
+    if !filtered || (!checked && request.profile.is_none() && !more) {
         return None;
     }
     let mut addresses: Vec<IpAddr> = request
@@ -41,7 +46,14 @@ pub(super) fn plan(request: &Request, config: &Config) -> Option<Guard> {
         profile: request.profile.clone(),
         mac: request.nic.mac,
         addresses,
-        nets: request.tags.nets.clone(),
+        nets: IpNet::aggregate(&request.tags.nets),
         prefixes,
+        mac_prefix: request.mac_prefix,
+        vrrp: request.tags.vrrp.clone(),
+        trunk: matches!(
+            &request.connection,
+            Connection::Bridged { vlans: Some(vlans), .. } if !vlans.tagged.is_empty()
+        ),
+        isolated: request.isolated.clone(),
     })
 }

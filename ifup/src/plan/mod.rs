@@ -35,12 +35,31 @@ impl Plan {
             plan.steps.push(Step::Guard(guard));
         }
         match &request.connection {
-            Connection::Bridged { bridge } => {
-                bridged::plan(&mut plan, request, bridge, facts, config);
+            Connection::Bridged { bridge, vlans } => {
+                let port = bridged::Port {
+                    bridge,
+                    vlans: vlans.as_ref(),
+                };
+                bridged::plan(&mut plan, request, &port, facts, config);
+            }
+            Connection::OpenVSwitch { bridge, vlans } => {
+                plan.steps.extend(no_host(request, facts));
+                plan.steps.push(Step::SwitchPort {
+                    bridge: bridge.clone(),
+                    vlans: vlans.clone(),
+                });
+                plan.steps.push(Step::Up);
+            }
+            Connection::External => {
+                plan.steps.extend(no_host(request, facts));
+                plan.steps.push(Step::Up);
             }
             Connection::Routed { table } => {
                 routed::plan(&mut plan, request, *table, facts, config);
             }
+        }
+        if let Some(bits) = request.tags.rate_in {
+            plan.steps.push(Step::Rate { bits });
         }
         if request.nfdhcpd {
             plan.steps.push(Step::Binding {
@@ -61,6 +80,12 @@ impl fmt::Display for Plan {
         }
         Ok(())
     }
+}
+
+/// The host itself is no one on the guest's link.
+fn no_host(request: &Request, facts: &Facts) -> Option<Step> {
+    let name = format!("net/ipv6/conf/{}/disable_ipv6", request.interface());
+    facts.ipv6.then(|| setting(name, "1"))
 }
 
 /// A setting of an interface that goes with it, so that it need not be put back.

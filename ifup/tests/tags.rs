@@ -1,0 +1,327 @@
+//! What tags of networks and instances change, with frames.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod node;
+
+use std::net::UdpSocket;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use agents::addr::MacAddr;
+use harness::netns::Netns;
+use harness::process;
+use harness::tap::Tap;
+use harness::wait::until_true;
+use ifup::guard::frame::{Ipv4, ethernet, ipv4};
+use node::{LIMIT, Nic, Node, bridged, with};
+
+fn node_with_bridge() -> Node {
+    let node = Node::new();
+    node.namespace
+        .sh("ip link add br0 type bridge mcast_snooping 0
+             ip link set br0 addrgenmode none; ip link set br0 up")
+        .unwrap();
+    node
+}
+
+fn mac(text: &str) -> MacAddr {
+    text.parse().unwrap()
+}
+
+/// A broadcast that only a test sends.
+fn frame(from: &str, number: u8) -> Vec<u8> {
+    ethernet(MacAddr::BROADCAST, mac(from), 0x88b5, &[number; 46])
+}
+
+/// The frames of the local experimental EtherType that came before the one of this number.
+fn seen_before(tap: &Tap, mark: u8) -> Vec<u8> {
+    let mut seen = Vec::new();
+    loop {
+        let frame = tap
+            .receive_matching(LIMIT, |frame| frame[12..14] == [0x88, 0xb5])
+            .unwrap()
+            .expect("the mark");
+        if frame[14] == mark {
+            return seen;
+        }
+        seen.push(frame[14]);
+    }
+}
+
+#[test]
+fn private_networks_on_one_bridge_do_not_see_each_other() {
+    let node = node_with_bridge();
+    // No addresses are known of such a network: it is the user's own.
+    let nic = |tap: &str, mac: &str, prefix: &str| -> Nic {
+        with(
+            bridged(),
+            &[
+                ("INTERFACE", tap),
+                ("MAC", mac),
+                ("IP", ""),
+                ("TAGS", ""),
+                ("NETWORK_TAGS", "private-filtered"),
+                ("NETWORK_SUBNET", ""),
+                ("NETWORK_GATEWAY", ""),
+                ("NETWORK_SUBNET6", ""),
+                ("NETWORK_GATEWAY6", ""),
+                ("NETWORK_MAC_PREFIX", prefix),
+            ],
+        )
+    };
+    let macs = [
+        "aa:00:01:00:00:01",
+        "aa:00:01:00:00:02",
+        "aa:00:02:00:00:03",
+        "aa:00:02:00:00:04",
+    ];
+    let taps: Vec<Tap> = macs
+        .iter()
+        .enumerate()
+        .map(|(number, mac)| {
+            let name = format!("tap{number}");
+            let tap = Tap::new(&node.namespace, &name).unwrap();
+            node.up(&nic(&name, mac, &mac[..8]));
+            tap
+        })
+        .collect();
+    taps[0].send(&frame(macs[0], 1)).unwrap();
+    // In the name of another, of its own network and of the other's.
+    taps[0].send(&frame("aa:00:01:00:00:77", 2)).unwrap();
+    taps[0].send(&frame(macs[2], 3)).unwrap();
+    taps[0].send(&frame("02:00:00:00:00:01", 4)).unwrap();
+    taps[0].send(&frame(macs[0], 5)).unwrap();
+    taps[3].send(&frame(macs[3], 6)).unwrap();
+    assert_eq!(seen_before(&taps[1], 5), [1, 2]);
+    assert_eq!(seen_before(&taps[2], 6), [0_u8; 0]);
+    let places = node.namespace.sh("bridge fdb show br br0").unwrap();
+    assert!(
+        !places.contains(&format!("{} dev tap0", macs[2])),
+        "{places}"
+    );
+    // The host is none of it either.
+    let wrong = node.refused(&nic("tap0", macs[0], "aa:00:02"), 65);
+    assert!(
+        wrong.contains("not of its private network, aa:00:02"),
+        "{wrong}"
+    );
+    node.down("tap0");
+    let rules = node.namespace.sh("nft list table bridge snf").unwrap();
+    assert!(!rules.contains("tap0"), "{rules}");
+}
+
+fn pings(from: &Netns, address: &str) -> bool {
+    let mut command: Command = from.command("ping");
+    command.args(["-n", "-c", "1", "-W", "2", address]);
+    process::run(&mut command, LIMIT).unwrap().status.success()
+}
+
+#[test]
+fn an_isolated_instance_exchanges_packets_with_its_list_alone() {
+    let node = node_with_bridge();
+    let neighbour = Netns::new().unwrap();
+    node.namespace.veth("other", &neighbour, "eth0").unwrap();
+    node.namespace.ip("link set other master br0").unwrap();
+    neighbour
+        .sh("for n in 8 9; do
+                 ip addr add 10.66.1.$n/24 dev eth0; ip addr add fd66:1::$n/64 dev eth0 nodad
+             done")
+        .unwrap();
+    let tap = Tap::new(&node.namespace, "tap0").unwrap();
+    let tagged = |tags: &str| with(bridged(), &[("TAGS", tags)]);
+    node.up(&tagged(""));
+    let guest = tap.into_client("aa:00:00:e1:87:fc").unwrap();
+    guest
+        .namespace
+        .sh(
+            "echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad; ip link set eth0 up
+             ip addr add 10.66.1.7/24 dev eth0
+             ip addr add fd66:1::a800:ff:fee1:87fc/64 dev eth0 nodad",
+        )
+        .unwrap();
+    let one = "gnt:isolate gnt:whitelist_ip:10.66.1.9 gnt:whitelist_ip:fd66:1::9/128";
+    for (tags, nine, eight) in [
+        ("", true, true),
+        (one, true, false),
+        ("gnt:isolate", false, false),
+        (
+            "gnt:isolate gnt:whitelist_ip:10.66.1.0/24 gnt:whitelist_ip:fd66:1::/64",
+            true,
+            true,
+        ),
+        ("gnt:whitelist_ip:10.66.1.9", true, true),
+    ] {
+        node.up(&tagged(tags));
+        for (net, passes) in [(9, nine), (8, eight)] {
+            for address in [format!("10.66.1.{net}"), format!("fd66:1::{net}")] {
+                assert_eq!(
+                    pings(&guest.namespace, &address),
+                    passes,
+                    "{tags}: to {address}"
+                );
+            }
+        }
+        // From outside, by the address that the neighbour's answers come from.
+        for (from, to, passes) in [
+            ("10.66.1.9", "10.66.1.7", nine),
+            ("10.66.1.8", "10.66.1.7", eight),
+            ("fd66:1::8", "fd66:1::a800:ff:fee1:87fc", eight),
+        ] {
+            let mut command = neighbour.command("ping");
+            command.args(["-n", "-c", "1", "-W", "2", "-I", from, to]);
+            let output = process::run(&mut command, LIMIT).unwrap();
+            assert_eq!(output.status.success(), passes, "{tags}: from {from}");
+        }
+    }
+    let wrong = node.refused(&tagged("gnt:isolate gnt:whitelist_ip:nine"), 65);
+    assert!(wrong.contains("gnt:whitelist_ip:nine"), "{wrong}");
+}
+
+#[test]
+fn a_router_of_a_vrrp_group_announces_itself_and_others_do_not() {
+    let node = node_with_bridge();
+    let guest = Tap::new(&node.namespace, "tap0").unwrap();
+    let witness = Tap::new(&node.namespace, "witness").unwrap();
+    node.namespace
+        .sh(
+            "ip link set witness addrgenmode none; ip link set witness master br0
+             ip link set witness up",
+        )
+        .unwrap();
+    let own = "10.66.1.7".parse().unwrap();
+    let hear = "224.0.0.18".parse().unwrap();
+    let advertisement = |source: &str| {
+        let packet = ipv4(
+            own,
+            hear,
+            112,
+            &[0x31, 7, 100, 1, 0, 100, 0, 0],
+            &Ipv4::default(),
+        );
+        ethernet(mac("01:00:5e:00:00:12"), mac(source), 0x0800, &packet)
+    };
+    let elsewhere = {
+        let to = "10.66.1.9".parse().unwrap();
+        let packet = ipv4(
+            own,
+            to,
+            112,
+            &[0x31, 7, 100, 1, 0, 100, 0, 0],
+            &Ipv4::default(),
+        );
+        ethernet(
+            MacAddr::BROADCAST,
+            mac("aa:00:00:e1:87:fc"),
+            0x0800,
+            &packet,
+        )
+    };
+    let ping = |source: &str| {
+        let packet = ipv4(
+            own,
+            hear,
+            1,
+            &[8, 0, 0xf7, 0xff, 0, 0, 0, 0],
+            &Ipv4::default(),
+        );
+        ethernet(MacAddr::BROADCAST, mac(source), 0x0800, &packet)
+    };
+    let frames = [
+        advertisement("aa:00:00:e1:87:fc"),
+        advertisement("00:00:5e:00:01:07"),
+        ping("00:00:5e:00:01:07"),
+        advertisement("00:00:5e:00:01:08"),
+        elsewhere,
+    ];
+    for (tags, passing) in [("", 0), ("snf:nic:0:vrrp:7", 3), ("snf:nic:1:vrrp:7", 0)] {
+        node.up(&with(bridged(), &[("TAGS", tags)]));
+        for frame in &frames {
+            guest.send(frame).unwrap();
+        }
+        let mark = ping("aa:00:00:e1:87:fc");
+        guest.send(&mark).unwrap();
+        let mut seen = Vec::new();
+        loop {
+            let frame = witness.receive(LIMIT).unwrap().expect("the mark");
+            // A bridge that hands packets to the host's filters takes off what fills a frame up.
+            let same = |sent: &Vec<u8>| {
+                let rest = sent.strip_prefix(frame.as_slice());
+                rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
+            };
+            if same(&mark) {
+                break;
+            }
+            seen.push(frames.iter().position(same));
+        }
+        let wanted: Vec<_> = (0..passing).map(Some).collect();
+        assert_eq!(seen, wanted, "{tags}");
+    }
+}
+
+#[test]
+fn a_guest_with_a_rate_gets_no_more() {
+    let node = node_with_bridge();
+    let guest = Tap::new(&node.namespace, "tap0").unwrap();
+    node.namespace.ip("addr add 10.66.1.1/24 dev br0").unwrap();
+    let received = |tags: &str| -> (usize, Duration) {
+        node.up(&with(bridged(), &[("TAGS", tags)]));
+        until_true("the bridge's carrier", LIMIT, || {
+            let link = node.namespace.ip("link show br0").unwrap();
+            link.contains("LOWER_UP") && link.contains("state UP")
+        })
+        .unwrap();
+        // Here, since the bridge takes another MAC address with its first port.
+        node.namespace
+            .ip("neigh replace 10.66.1.7 lladdr aa:00:00:e1:87:fc dev br0")
+            .unwrap();
+        let start = Instant::now();
+        node.namespace
+            .run(|| {
+                let socket = UdpSocket::bind("10.66.1.1:0")?;
+                for _ in 0..400 {
+                    // What the queue has no room for is an error here.
+                    let _ = socket.send_to(&[7; 1000], "10.66.1.7:9");
+                }
+                Ok(())
+            })
+            .unwrap();
+        let mut count = 0;
+        while guest
+            .receive_matching(Duration::from_millis(300), |frame| frame.len() > 1000)
+            .unwrap()
+            .is_some()
+        {
+            count += 1;
+        }
+        (count, start.elapsed())
+    };
+    assert_eq!(received("").0, 400);
+    let (count, took) = received("snf:nic:0:rate-in:80k");
+    // 10 kB/s, what may go out at once, and what waits.
+    let most = 66 + 67 + took.as_secs() * 10 + 20;
+    assert!(
+        count > 20 && (count as u64) < most.min(399),
+        "{count} in {took:?}"
+    );
+    let shown = node.namespace.sh("tc qdisc show dev tap0").unwrap();
+    assert!(
+        shown.contains("tbf") && shown.contains("rate 80Kbit"),
+        "{shown}"
+    );
+    assert_eq!(received("").0, 400, "the rate is gone with its tag");
+    node.up(&with(bridged(), &[("TAGS", "snf:nic:0:rate-in:80k")]));
+    node.down("tap0");
+    let shown = node.namespace.sh("tc qdisc show dev tap0").unwrap();
+    assert!(!shown.contains("tbf"), "{shown}");
+    for bad in ["snf:nic:0:rate-in:fast", "snf:nic:0:vrrp:256"] {
+        let error = node.refused(&with(bridged(), &[("TAGS", bad)]), 65);
+        assert!(error.contains(bad), "{error}");
+    }
+}
