@@ -32,6 +32,7 @@ pub trait PacketQueue: AsFd {
     /// here.
     ///
     /// # Errors
-    /// What the kernel says; the verdicts can be tried again.
+    /// What the kernel says; the verdicts can be tried again. Otherwise the packets end with the
+    /// next batch.
     fn settle(&mut self, pass: &[u32]) -> io::Result<()>;
 }

@@ -31,6 +31,8 @@ pub struct NetfilterQueue {
     /// The highest id of the batch.
     last: Option<u32>,
     verdicts: Vec<u8>,
+    /// Whether the verdicts on a batch before could not be sent: its packets still wait.
+    owes: bool,
 }
 
 impl NetfilterQueue {
@@ -64,6 +66,7 @@ impl NetfilterQueue {
             received: 0,
             last: None,
             verdicts: Vec::with_capacity(32 * (BATCH + 1)),
+            owes: false,
         };
         queue.send(&request)?;
         queue.await_answer()?;
@@ -168,13 +171,15 @@ impl PacketQueue for NetfilterQueue {
         }
         // What is left of the batch, and nothing newer.
         if let Some(last) = self.last
-            && pass.len() < self.received
+            && (pass.len() < self.received || self.owes)
         {
             message::verdict_up_to(self.number, last, Verdict::Drop, &mut self.verdicts);
         }
         if self.verdicts.is_empty() {
             return Ok(());
         }
-        self.send(&self.verdicts)
+        let sent = self.send(&self.verdicts);
+        self.owes = sent.is_err();
+        sent
     }
 }
