@@ -49,7 +49,9 @@ fn frames() -> Vec<Vec<u8>> {
     let mut frame = Vec::new();
     PacketBuilder::ethernet2([0xaa, 0, 0, 0, 0, 5], [0x33, 0x33, 0, 0, 0, 2])
         .ipv6(
-            [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0xa8, 0, 0, 0xff, 0xfe, 0, 0, 5],
+            [
+                0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0xa8, 0, 0, 0xff, 0xfe, 0, 0, 5,
+            ],
             [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2],
             255,
         )
@@ -186,7 +188,10 @@ fn every_packet_gets_a_verdict_and_those_let_go_arrive() {
                 .collect();
             // every third goes on
             let pass: Vec<_> = packets.iter().filter(|packet| packet.id % 3 == 0).collect();
-            passed.extend(pass.iter().map(|packet| packet.payload[28 + 4..28 + 8].to_vec()));
+            passed.extend(
+                pass.iter()
+                    .map(|packet| packet.payload[28 + 4..28 + 8].to_vec()),
+            );
             let pass: Vec<u32> = pass.iter().map(|packet| packet.id).collect();
             queue.settle(&pass)?;
             thread::sleep(Duration::from_millis(1));

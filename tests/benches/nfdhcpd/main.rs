@@ -18,6 +18,7 @@ mod peers;
 mod rates;
 mod responder;
 mod site;
+mod soak;
 mod start;
 mod table;
 
@@ -35,7 +36,7 @@ use cpus::Cpus;
 /// medians.
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure; all of it if nothing is said.
+    /// What to measure; all of it but the soak if nothing is said.
     #[arg(value_enum)]
     what: Vec<What>,
     /// Rounds.
@@ -47,6 +48,9 @@ struct Arguments {
     /// Bindings at the start.
     #[arg(long, default_value_t = 5000)]
     bindings: usize,
+    /// Exchanges of the soak.
+    #[arg(long, default_value_t = 10_000_000)]
+    exchanges: u64,
     /// Length of one trial, milliseconds.
     #[arg(long, default_value_t = 500)]
     trial: u64,
@@ -65,6 +69,8 @@ enum What {
     Binding,
     /// DHCP on a bridge, against dnsmasq and Kea if they are installed.
     Peers,
+    /// Memory over millions of exchanges; takes minutes, so only if named.
+    Soak,
 }
 
 /// What every measurement is given.
@@ -96,6 +102,9 @@ fn main() -> Result<()> {
     }
     if wanted(What::Peers) {
         peers::measure(&settings)?;
+    }
+    if arguments.what.contains(&What::Soak) {
+        soak::measure(&settings, arguments.exchanges)?;
     }
     Ok(())
 }
