@@ -1,6 +1,13 @@
 //! Our client of the kernel's queue against another one, the crate `nfq`: of the same packets
 //! both tell the same.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 mod scene;
 
 use std::os::fd::AsFd as _;

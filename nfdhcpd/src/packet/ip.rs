@@ -69,6 +69,43 @@ pub fn parse(bytes: &[u8], checksum: Checksum) -> Result<Packet<'_>, Reason> {
     }
 }
 
+/// What a packet says that it is, whatever is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// A datagram to the port of DHCPv4 servers.
+    Dhcp4,
+    /// A datagram to the port of DHCPv6 servers.
+    Dhcp6,
+    /// A router solicitation.
+    RouterSolicitation,
+    /// A neighbour solicitation.
+    NeighborSolicitation,
+    /// None of these, or too short to say.
+    Other,
+}
+
+/// What a packet that [`parse`] refuses would have been: for the counts.
+pub fn claim(bytes: &[u8]) -> Claim {
+    let (protocol, header) = match bytes.first().map(|first| (first >> 4, first & 15)) {
+        Some((4, words)) => (bytes.get(9), usize::from(words) * 4),
+        Some((6, _)) => (bytes.get(6), 40),
+        _ => return Claim::Other,
+    };
+    let Some(payload) = bytes.get(header..) else {
+        return Claim::Other;
+    };
+    match (protocol.copied().map(IpNumber), payload) {
+        (Some(IpNumber::UDP), [_, _, p0, p1, ..]) => match u16::from_be_bytes([*p0, *p1]) {
+            DHCP4_SERVER => Claim::Dhcp4,
+            DHCP6_SERVER => Claim::Dhcp6,
+            _ => Claim::Other,
+        },
+        (Some(IpNumber::IPV6_ICMP), [nd::ROUTER_SOLICITATION, ..]) => Claim::RouterSolicitation,
+        (Some(IpNumber::IPV6_ICMP), [nd::NEIGHBOR_SOLICITATION, ..]) => Claim::NeighborSolicitation,
+        _ => Claim::Other,
+    }
+}
+
 fn parse_ipv4(bytes: &[u8], checksum: Checksum) -> Result<Packet<'_>, Reason> {
     let header = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| Reason::MalformedIp)?;
     if header.protocol() != IpNumber::UDP {
@@ -270,6 +307,34 @@ mod tests {
         let mut missing6 = udp6(547, b"abcd");
         missing6[46..48].fill(0);
         assert_eq!(parse(&missing6, Checksum::Present), Err(Reason::Checksum));
+    }
+
+    #[test]
+    fn what_is_refused_still_says_what_it_is() {
+        for (packet, claimed) in [
+            (udp4(67, b"abc"), Claim::Dhcp4),
+            (udp6(547, b"abc"), Claim::Dhcp6),
+            (udp4(53, b"abc"), Claim::Other),
+        ] {
+            let mut wrong = packet;
+            *wrong.last_mut().unwrap() ^= 1;
+            assert_eq!(parse(&wrong, Checksum::Present), Err(Reason::Checksum));
+            assert_eq!(claim(&wrong), claimed);
+            for cut in 0..wrong.len() {
+                assert!([claimed, Claim::Other].contains(&claim(&wrong[..cut])));
+            }
+        }
+        for (kind, claimed) in [
+            (133, Claim::RouterSolicitation),
+            (135, Claim::NeighborSolicitation),
+            (134, Claim::Other),
+        ] {
+            let mut packet = vec![0x60; 60];
+            packet[6] = 58;
+            packet[40] = kind;
+            assert_eq!(claim(&packet), claimed);
+        }
+        assert_eq!(claim(&[0x4f; 12]), Claim::Other);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use agents::addr::MacAddr;
 use crate::client::Client;
 use crate::packet::dhcp4::{MessageType, OptionList};
 use crate::packet::dhcp6::MessageType as MessageType6;
-use crate::packet::ip::{self, Checksum, Packet};
+use crate::packet::ip::{self, Checksum, Claim, Packet};
 use crate::reason::Reason;
 
 /// A packet as it came from the queue.
@@ -161,7 +161,16 @@ pub fn respond(
     out.clear();
     let packet = match ip::parse(query.packet, query.checksum) {
         Ok(packet) => packet,
-        Err(reason) => return (Kind::Other, Action::Drop(reason)),
+        Err(reason) => {
+            let kind = match ip::claim(query.packet) {
+                Claim::Dhcp4 => Kind::Dhcp4(None),
+                Claim::Dhcp6 => Kind::Dhcp6(None),
+                Claim::RouterSolicitation => Kind::RouterSolicitation,
+                Claim::NeighborSolicitation => Kind::NeighborSolicitation,
+                Claim::Other => Kind::Other,
+            };
+            return (kind, Action::Drop(reason));
+        }
     };
     let spoofed = query.source_mac.is_some_and(|mac| !client.owns(mac));
     let kind = match packet {
