@@ -18,6 +18,8 @@ use crate::sysctl;
 
 /// The mark of our routes and rules (`rtnetlink(7)`, `rtm_protocol`): a number that nobody else uses.
 pub const PROTOCOL: u8 = 83;
+/// A static entry of a forwarding table (`linux/neighbour.h`).
+const NUD_NOARP: u16 = 0x40;
 /// The largest metric: any other route comes first.
 const LAST_METRIC: u32 = u32::MAX;
 
@@ -164,17 +166,17 @@ impl Host {
                 self.rtnetlink
                     .change_link(index, &self.interface, &change)?;
             }
-            Step::Port { isolated, learning } => {
+            Step::Port { isolated, flood } => {
                 let index = self.tap()?;
                 let flags = PortFlags {
                     isolated: Some(*isolated),
-                    learning: Some(*learning),
-                    unicast_flood: Some(*learning),
+                    learning: Some(true),
+                    unicast_flood: Some(*flood),
                     ..PortFlags::default()
                 };
                 self.rtnetlink.change_port(index, &self.interface, &flags)?;
             }
-            Step::Forwarding { mac } => {
+            Step::Forwarding { mac, .. } => {
                 let index = self.tap()?;
                 self.rtnetlink.set_forwarding(index, *mac, None)?;
             }
@@ -276,7 +278,19 @@ impl Host {
                     .change_link(index, &self.interface, &change)?;
             }
             // These go with the TAP's place in the bridge.
-            Step::Port { .. } | Step::Forwarding { .. } | Step::Vlans(_) => {}
+            Step::Port { .. } | Step::Vlans(_) => {}
+            // Unless the guest has left for another node: then its place went with it.
+            Step::Forwarding { mac, bridge } => {
+                let Some(bridge) = self.index_of(bridge)? else {
+                    return Ok(());
+                };
+                if let Some(place) = self.rtnetlink.forwarding_of(bridge, *mac)?
+                    && place.state & NUD_NOARP != 0
+                {
+                    self.rtnetlink
+                        .delete_forwarding(place.interface, *mac, None)?;
+                }
+            }
             Step::SwitchPort { bridge, .. } => {
                 openvswitch::delete_port(&self.switch, bridge, &self.interface)?;
             }

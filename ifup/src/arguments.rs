@@ -43,6 +43,12 @@ pub enum Command {
         #[arg(long, value_name = "FILE", conflicts_with = "interface")]
         env: Option<PathBuf>,
     },
+    /// Say on the network where the guest of an interface is: gratuitous ARP, neighbour
+    /// advertisements, RARP
+    Announce {
+        /// The interface
+        interface: String,
+    },
     /// Take back what interfaces that are gone have left, and put our filters back
     Restore,
     /// Stay, and do that whenever it is needed

@@ -1,5 +1,6 @@
 //! What the host is like, as far as a plan depends on it.
 
+use agents::addr::MacAddr;
 use agents::netlink::{Link, RouteKind, Rtnetlink};
 
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ pub struct Uplink {
     pub name: String,
     /// Its MTU in bytes.
     pub mtu: u32,
+    /// Its MAC address, if it is one that has any.
+    pub mac: Option<MacAddr>,
 }
 
 /// What the host is like.
@@ -25,6 +28,8 @@ pub struct Facts {
     pub tap: LinkState,
     /// Of a bridged NIC: the MTU of its bridge.
     pub bridge_mtu: Option<u32>,
+    /// Of a bridged NIC: its bridge knows the guest's MAC address on another port.
+    pub guest_elsewhere: bool,
     /// Of a routed NIC: where its table's IPv4 default route leads.
     pub uplink: Option<Uplink>,
     /// Of a routed NIC: where its table's IPv6 default route leads.
@@ -67,6 +72,7 @@ impl Facts {
                 bridge: master,
             },
             bridge_mtu: None,
+            guest_elsewhere: false,
             uplink: None,
             uplink6: None,
             gateway_is_here: false,
@@ -82,6 +88,10 @@ impl Facts {
                     return Err(Error::host("VLAN", &request.nic.vlan, reason));
                 }
                 facts.bridge_mtu = Some(found.mtu);
+                let place = rtnetlink.forwarding_of(found.index, request.nic.mac)?;
+                let known = [facts.index, found.index];
+                facts.guest_elsewhere =
+                    place.is_some_and(|place| !known.contains(&place.interface));
             }
             Connection::OpenVSwitch { .. } | Connection::External => {}
             Connection::Routed { table } => facts.find_uplinks(request, *table, rtnetlink)?,
@@ -153,5 +163,6 @@ fn uplink(index: u32, rtnetlink: &mut Rtnetlink) -> Result<Option<Uplink>> {
     Ok(rtnetlink.link_by_index(index)?.map(|link| Uplink {
         name: link.name,
         mtu: link.mtu,
+        mac: link.mac,
     }))
 }

@@ -5,6 +5,7 @@
 //! netlink ([`apply`]), and written down ([`record`]) so that it can be undone, looked after
 //! and explained later.
 
+pub mod announce;
 pub mod apply;
 pub mod arguments;
 pub mod check;

@@ -11,7 +11,7 @@ use ifup::config::Config;
 use ifup::error::{Error, Result};
 use ifup::invocation::Invocation;
 use ifup::request::{read_environment, variables};
-use ifup::{check, list, monitor, restore, run};
+use ifup::{announce, check, list, monitor, restore, run};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -111,6 +111,9 @@ fn by_hand(arguments: Arguments) -> Result<ExitCode> {
                     .ok_or(NicError::Missing("INTERFACE"))?,
             };
             run::down(&interface, &config)?;
+        }
+        Command::Announce { interface } => {
+            announce::by_record(&interface, &config)?;
         }
         Command::Restore => {
             restore::sweep(&config)?;

@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 
 use agents::netlink::Rtnetlink;
 
+use crate::announce;
 use crate::apply::Host;
 use crate::config::Config;
 use crate::deadline::Deadline;
@@ -101,7 +102,12 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
                 call.host.forget_interface();
                 call.take_back_surplus(stale, &plan)?;
             }
-            record.save(&config.state)
+            record.save(&config.state)?;
+            if announce::is_due(&request) {
+                let frames = announce::frames(&request, &facts);
+                announce::send(&frames, &mut call.host.rtnetlink);
+            }
+            Ok(())
         }
         Err(error) => {
             call.undo(&done, same.as_ref());

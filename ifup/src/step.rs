@@ -39,14 +39,17 @@ pub enum Step {
     Port {
         /// Exchanges frames only with ports that are not isolated.
         isolated: bool,
-        /// The bridge learns addresses behind it, and sends it what is for unknown ones.
-        learning: bool,
+        /// The bridge sends it what is for addresses that it does not know.
+        flood: bool,
     },
-    /// The guest's place in the bridge's forwarding table, which no other's frame can move.
+    /// The guest's place in the bridge's forwarding table, which it keeps however long it says
+    /// nothing.
     Forwarding {
         /// Its MAC address.
         #[serde(with = "crate::text")]
         mac: MacAddr,
+        /// The bridge.
+        bridge: String,
     },
     /// The VLANs of the TAP as a port of a bridge; no others.
     Vlans(Vlans),
@@ -173,16 +176,11 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
-            Self::Port { isolated, learning } => {
+            Self::Port { isolated, flood } => {
                 let on = |flag: &bool| if *flag { "on" } else { "off" };
-                write!(
-                    f,
-                    "port isolated {} learning {}",
-                    on(isolated),
-                    on(learning)
-                )
+                write!(f, "port isolated {} flood {}", on(isolated), on(flood))
             }
-            Self::Forwarding { mac } => write!(f, "forwarding {mac} static"),
+            Self::Forwarding { mac, .. } => write!(f, "forwarding {mac} static"),
             Self::Vlans(vlans) => write!(f, "vlans {vlans}"),
             Self::SwitchPort { bridge, vlans } => {
                 write!(f, "port of {bridge} (Open vSwitch)")?;

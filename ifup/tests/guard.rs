@@ -209,6 +209,46 @@ fn corpus_is_judged_rightly(host_filters: bool) {
 }
 
 #[test]
+fn a_frame_for_the_bridge_itself_teaches_it_nothing() {
+    let bridge = bridge();
+    // The victim is known where it is.
+    bridge
+        .node
+        .namespace
+        .sh("bridge link set dev victim learning on")
+        .unwrap();
+    bridge
+        .victim
+        .sh("ping -c 1 -W 1 10.66.1.7 || true")
+        .unwrap();
+    let places = || bridge.node.namespace.sh("bridge fdb show br br0").unwrap();
+    let forged = |last: u8| {
+        let group = MacAddr::new([1, 0x80, 0xc2, 0, 0, last]);
+        let frame = ethernet(group, cast().other_mac, 0x88cc, &[2, 7, 4, 0, 0]);
+        bridge.guest.send(&frame).unwrap();
+    };
+    // Without a guard it does: it takes the victim's place.
+    bridge
+        .node
+        .up(&with(bridged(), &[("TAGS", "snf:nic:0:any-mac")]));
+    forged(0x0e);
+    let found = places();
+    assert!(found.contains("aa:00:00:00:00:09 dev tap0"), "{found}");
+    bridge
+        .victim
+        .sh("ping -c 1 -W 1 10.66.1.7 || true")
+        .unwrap();
+    bridge.node.up(&bridged());
+    for last in [0, 1, 2, 3, 0x0e, 0x0f] {
+        forged(last);
+    }
+    assert_eq!(bridge.seen(&[], 1), Vec::<Vec<u8>>::new());
+    let found = places();
+    assert!(found.contains("aa:00:00:00:00:09 dev victim"), "{found}");
+    assert!(!found.contains("aa:00:00:00:00:09 dev tap0"), "{found}");
+}
+
+#[test]
 fn without_the_guard_the_evasions_do_pass() {
     // So that the tests above cannot pass for another reason.
     let bridge = bridge();

@@ -152,6 +152,30 @@ impl Rtnetlink {
         absent_is_done(deleted)
     }
 
+    /// Where a bridge has `mac`, if it knows: the entry's interface is the port. None too where
+    /// the kernel (before 5.0) cannot say of one address.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn forwarding_of(&mut self, bridge: u32, mac: MacAddr) -> Result<Option<Neighbour>> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.flags = NeighbourFlags::Controller;
+        message.attributes = vec![
+            NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()),
+            NeighbourAttribute::Controller(bridge),
+        ];
+        match self
+            .socket
+            .request(RouteNetlinkMessage::GetNeighbour(message), 0, || {
+                format!("forwarding entry of {mac}")
+            }) {
+            Ok(answers) => Ok(answers.iter().find_map(read)),
+            Err(error) if error.is_not_found() || error.is_unsupported() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The forwarding entries of all bridges.
     ///
     /// # Errors

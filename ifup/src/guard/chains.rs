@@ -143,7 +143,34 @@ pub fn all(family: Family) -> Vec<GuardChain> {
     chains.push(isolated(FROM_ISOLATED, family, true));
     chains.push(isolated(TO_ISOLATED, family, false));
     chains.push(entry(family));
+    if family == Family::Bridge {
+        chains.push(to_bridges());
+    }
     chains
+}
+
+/// The chain for frames that a bridge takes for itself, which never see prerouting.
+pub const TO_BRIDGES: &str = "to-bridges";
+
+/// Frames to the group that bridges speak to each other in (IEEE 802.1Q, table 8-1): a bridge
+/// learns their source before anything else looks at them.
+fn to_bridges() -> GuardChain {
+    let mut chain = Builder::new(TO_BRIDGES);
+    for set in [sets::GUARDED, sets::ANY_IP] {
+        chain = chain.drop(
+            "a protocol of bridges",
+            vec![
+                known(&[Field::INPUT_NAME], set),
+                Statement::masked(
+                    Field::ETHER_DESTINATION,
+                    &[255, 255, 255, 255, 255, 0xf0],
+                    Operator::Equal,
+                    &[1, 0x80, 0xc2, 0, 0, 0],
+                ),
+            ],
+        );
+    }
+    chain.chain
 }
 
 /// What an isolated guest may send.

@@ -37,6 +37,7 @@ fn add_table(batch: &mut Batch, table: Table, profiles: &[Named], tracked: bool)
     for chain in &all {
         let entry = match (table.family, chain.name.as_str()) {
             (Family::Arp, "input") => Some((Hook::Input, 0)),
+            (_, chains::TO_BRIDGES) => Some((Hook::Input, PRIORITY)),
             (_, chains::ENTRY) => Some((Hook::Prerouting, PRIORITY)),
             (_, profile::ENTRY) => Some((Hook::Postrouting, 0)),
             _ => None,

@@ -33,19 +33,24 @@ pub(super) fn plan(
     if let Some(vlans) = port.vlans {
         plan.steps.push(Step::Vlans(vlans.clone()));
     }
-    // A guest that has one MAC address has one place, by configuration: the bridge need not
-    // learn, and nobody else's frame can take it.
+    // A guest that has one MAC address has one place, by configuration. The bridge learns all
+    // the same: only frames with that address come so far, and they must be able to bring the
+    // place back after the guest was on another node.
     let fixed = plan
         .steps
         .iter()
         .any(|step| matches!(step, Step::Guard(guard) if matches!(guard.scope, Scope::All | Scope::AnyIp) && guard.vrrp.is_empty()));
+    // A guest that the bridge knows elsewhere is about to come from another node: until it is
+    // here its place is there, and its first frame moves it.
+    let fixed = fixed && !facts.guest_elsewhere;
     plan.steps.push(Step::Port {
         isolated: config.bridged.isolated,
-        learning: !fixed,
+        flood: !fixed,
     });
     if fixed {
         plan.steps.push(Step::Forwarding {
             mac: request.nic.mac,
+            bridge: port.bridge.to_owned(),
         });
     }
     plan.steps.push(Step::Up);
