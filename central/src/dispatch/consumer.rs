@@ -7,10 +7,11 @@
 //! the others in the broker: nothing is put back, so nothing is counted as a failed delivery.
 
 use std::fs;
+use std::future::Future;
 use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agents::message::{RoutingKey, Topic};
 use futures_util::StreamExt;
@@ -41,6 +42,10 @@ const CONNECT_MILLIS: u64 = 10_000;
 /// The wait before a broker is tried again: at first, and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MOST: Duration = Duration::from_secs(15);
+/// How long the broker may take for an answer; a queue whose leader is being elected takes long.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long the broker may take to close what is given up.
+const CLOSE: Duration = Duration::from_secs(2);
 /// More often than any message is ever delivered: RabbitMQ 4 would drop it after twenty.
 const DELIVERY_LIMIT: i64 = i32::MAX as i64;
 
@@ -139,34 +144,44 @@ async fn session(
     names: &Arc<Names>,
     up: impl FnOnce(),
 ) -> Ended {
-    let (connection, channel) = match open(url, prefetch, names).await {
-        Ok(open) => open,
+    let connection = match open(url, names).await {
+        Ok(connection) => Arc::new(connection),
         Err(error) => return Ended::NeverUp(error),
     };
-    let mut consumers = JoinSet::new();
+    let mut queues = JoinSet::new();
     for index in 0..names.bindings.len() {
         let ganeti = Arc::clone(ganeti);
         let names = Arc::clone(names);
-        let channel = channel.clone();
-        consumers.spawn(async move {
+        let connection = Arc::clone(&connection);
+        queues.spawn(async move {
             match names.bindings.get(index) {
-                Some(binding) => consume(&ganeti, &channel, &binding.queue, &names.dead).await,
+                Some(binding) => {
+                    let once = || consume(&ganeti, &connection, binding, &names.dead, prefetch);
+                    again_and_again(&connection, &binding.queue, once).await
+                }
                 None => Ok(()),
             }
         });
     }
+    queues.spawn({
+        let names = Arc::clone(names);
+        let connection = Arc::clone(&connection);
+        async move {
+            again_and_again(&connection, &names.dead, || keep(&connection, &names.dead)).await
+        }
+    });
     up();
-    let reason = match consumers.join_next().await {
+    let reason = match queues.join_next().await {
         Some(Ok(Err(error))) => error.to_string(),
         Some(Err(error)) => error.to_string(),
         Some(Ok(Ok(()))) | None => "the broker ended a consumer".to_owned(),
     };
-    consumers.shutdown().await;
-    let _ = tokio::time::timeout(Duration::from_secs(2), connection.close(200, "".into())).await;
+    queues.shutdown().await;
+    let _ = tokio::time::timeout(CLOSE, connection.close(200, "".into())).await;
     Ended::Lost(reason)
 }
 
-async fn open(url: &str, prefetch: u16, names: &Names) -> Result<(Connection, Channel), String> {
+async fn open(url: &str, names: &Names) -> Result<Connection, String> {
     let mut uri = AMQPUri::from_str(url)?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     uri.query.connection_timeout.get_or_insert(CONNECT_MILLIS);
@@ -177,19 +192,26 @@ async fn open(url: &str, prefetch: u16, names: &Names) -> Result<(Connection, Ch
         let runtime = lapin::runtime::default_runtime()?;
         let connection = Connection::connect_uri_with_config(uri, properties, tls, runtime).await?;
         let channel = connection.create_channel().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
-        declare(&channel, names).await?;
-        // Of the channel, not of the consumer: it holds for whatever consumes later.
-        channel
-            .basic_qos(prefetch, BasicQosOptions::default())
-            .await?;
-        Ok::<_, lapin::Error>((connection, channel))
+        let durable = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        for exchange in [EXCHANGE, names.dead.as_str()] {
+            channel
+                .exchange_declare(
+                    exchange.into(),
+                    ExchangeKind::Topic,
+                    durable,
+                    FieldTable::default(),
+                )
+                .await?;
+        }
+        channel.close(200, "".into()).await?;
+        Ok::<_, lapin::Error>(connection)
     };
-    tokio::time::timeout(Duration::from_secs(30), work)
+    tokio::time::timeout(ANSWER, work)
         .await
-        .map_err(|_| "no answer for 30 s".to_owned())?
+        .map_err(|_| unanswered())?
         .map_err(|error| error.to_string())
 }
 
@@ -210,81 +232,167 @@ fn tls(uri: &AMQPUri) -> io::Result<OwnedTLSConfig> {
     })
 }
 
-async fn declare(channel: &Channel, names: &Names) -> Result<(), lapin::Error> {
-    let durable = ExchangeDeclareOptions {
-        durable: true,
-        ..ExchangeDeclareOptions::default()
-    };
-    for exchange in [EXCHANGE, names.dead.as_str()] {
-        channel
-            .exchange_declare(
-                exchange.into(),
-                ExchangeKind::Topic,
-                durable,
-                FieldTable::default(),
-            )
-            .await?;
+/// Does what is to be done with one queue until the connection is lost.
+///
+/// A quorum queue that has no leader, as may be after a broker was killed, does not answer, and
+/// neither does the channel that has asked it for anything: so each queue has a channel of its
+/// own, and one that is in trouble keeps none of the others waiting.
+async fn again_and_again<F>(
+    connection: &Connection,
+    queue: &str,
+    once: impl Fn() -> F,
+) -> Result<(), lapin::Error>
+where
+    F: Future<Output = Result<(), QueueError>>,
+{
+    let mut wait = RETRY_FIRST;
+    loop {
+        let begun = Instant::now();
+        let result = once().await;
+        if !connection.status().connected() {
+            return match result {
+                Err(QueueError::Broker(error)) => Err(error),
+                _ => Ok(()),
+            };
+        }
+        if begun.elapsed() > RETRY_MOST + ANSWER {
+            wait = RETRY_FIRST;
+        }
+        match result {
+            Ok(()) => tracing::warn!(%queue, "the broker ended the consumer; trying again"),
+            Err(error) => tracing::warn!(%queue, %error, "the queue is not served; trying again"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = wait.saturating_mul(2).min(RETRY_MOST);
     }
-    let text = |text: &str| AMQPValue::LongString(LongString::from(text.as_bytes()));
-    let mut dead = FieldTable::default();
-    dead.insert("x-queue-type".into(), text("quorum"));
-    let mut live = dead.clone();
-    live.insert("x-dead-letter-exchange".into(), text(&names.dead));
-    live.insert(
-        "x-delivery-limit".into(),
-        AMQPValue::LongLongInt(DELIVERY_LIMIT),
-    );
-    let queue = |name: String, key: String, exchange: String, arguments: FieldTable| async move {
-        channel
-            .queue_declare(
-                name.as_str().into(),
-                QueueDeclareOptions::durable(),
-                arguments,
-            )
-            .await?;
-        channel
-            .queue_bind(
-                name.into(),
-                exchange.into(),
-                key.into(),
-                QueueBindOptions::default(),
-                FieldTable::default(),
-            )
-            .await
-    };
-    queue(names.dead.clone(), "#".to_owned(), names.dead.clone(), dead).await?;
-    for binding in &names.bindings {
-        queue(
-            binding.queue.clone(),
-            binding.key.to_string(),
-            EXCHANGE.to_owned(),
-            live.clone(),
-        )
+}
+
+/// Why a queue is not served.
+#[derive(Debug, thiserror::Error)]
+enum QueueError {
+    #[error("{0}")]
+    Broker(#[from] lapin::Error),
+    #[error("{}", unanswered())]
+    Unanswered,
+}
+
+fn unanswered() -> String {
+    format!("no answer for {} s", ANSWER.as_secs())
+}
+
+async fn answered<T>(work: impl Future<Output = Result<T, lapin::Error>>) -> Result<T, QueueError> {
+    match tokio::time::timeout(ANSWER, work).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(QueueError::Unanswered),
+    }
+}
+
+/// Does `work` with a channel of its own and closes it, which puts back what was not
+/// acknowledged.
+async fn with_channel<F>(
+    connection: &Connection,
+    work: impl FnOnce(Channel) -> F,
+) -> Result<(), QueueError>
+where
+    F: Future<Output = Result<(), QueueError>>,
+{
+    let channel = answered(connection.create_channel()).await?;
+    let result = work(channel.clone()).await;
+    let _ = tokio::time::timeout(CLOSE, channel.close(200, "".into())).await;
+    result
+}
+
+async fn declare(
+    channel: &Channel,
+    queue: &str,
+    key: &str,
+    exchange: &str,
+    arguments: FieldTable,
+) -> Result<(), lapin::Error> {
+    channel
+        .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)
         .await?;
-    }
-    Ok(())
+    channel
+        .queue_bind(
+            queue.into(),
+            exchange.into(),
+            key.into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+}
+
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(text.as_bytes()))
+}
+
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), text("quorum"));
+    arguments
+}
+
+/// Sees to it that the dead-letter queue is there.
+async fn keep(connection: &Connection, dead: &str) -> Result<(), QueueError> {
+    with_channel(connection, |channel| async move {
+        answered(declare(&channel, dead, "#", dead, quorum())).await
+    })
+    .await?;
+    // Nothing more to do on this connection.
+    std::future::pending().await
 }
 
 async fn consume(
     ganeti: &Arc<Submitter>,
-    channel: &Channel,
-    queue: &str,
+    connection: &Connection,
+    binding: &Binding,
     dead: &str,
-) -> Result<(), lapin::Error> {
-    let mut consumer = channel
-        .basic_consume(
-            queue.into(),
-            "".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
-        .await?;
-    while let Some(delivery) = consumer.next().await {
-        let delivery = delivery?;
-        handle(ganeti, channel, queue, dead, &delivery).await?;
-        delivery.ack(BasicAckOptions::default()).await?;
-    }
-    Ok(())
+    prefetch: u16,
+) -> Result<(), QueueError> {
+    let queue = binding.queue.as_str();
+    let mut arguments = quorum();
+    arguments.insert("x-dead-letter-exchange".into(), text(dead));
+    arguments.insert(
+        "x-delivery-limit".into(),
+        AMQPValue::LongLongInt(DELIVERY_LIMIT),
+    );
+    with_channel(connection, |channel| async move {
+        let begin = async {
+            channel
+                .confirm_select(ConfirmSelectOptions::default())
+                .await?;
+            declare(
+                &channel,
+                queue,
+                &binding.key.to_string(),
+                EXCHANGE,
+                arguments,
+            )
+            .await?;
+            // Before the consumer: it holds for whatever consumes later.
+            channel
+                .basic_qos(prefetch, BasicQosOptions::default())
+                .await?;
+            channel
+                .basic_consume(
+                    queue.into(),
+                    "".into(),
+                    BasicConsumeOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+        };
+        let mut consumer = answered(begin).await?;
+        tracing::debug!(%queue, "served");
+        while let Some(delivery) = consumer.next().await {
+            let delivery = delivery?;
+            handle(ganeti, &channel, queue, dead, &delivery).await?;
+            delivery.ack(BasicAckOptions::default()).await?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Applies a message, however long the database or the cluster may be away, or buries it.

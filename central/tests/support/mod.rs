@@ -224,13 +224,13 @@ async fn answer(request: reqwest::RequestBuilder) -> Answer {
     }
 }
 
-/// Waits until `condition` holds, at most 20 seconds.
+/// Waits until `condition` holds, at most 120 seconds.
 pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
     while !condition().await {
         assert!(
             tokio::time::Instant::now() < deadline,
-            "waited 20 s for {what}"
+            "waited 120 s for {what}"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
