@@ -369,7 +369,8 @@ impl Host {
     }
 }
 
-fn rule(step: &Step) -> Option<Rule> {
+/// The rule that a step makes; none if it makes none.
+pub fn rule(step: &Step) -> Option<Rule> {
     let Step::Rule {
         ipv4,
         priority,

@@ -11,7 +11,8 @@ use clap::{Parser, Subcommand};
 /// in the environment.
 ///
 /// Exit status: 0 done; 1 failed and undone; 2 called wrongly; 65 the environment is wrong;
-/// 78 the configuration is wrong. With check: 1 if something is wrong.
+/// 78 the configuration is wrong. With check: 1 if something is wrong. With explain: 0 whether it
+/// passes or is dropped.
 #[derive(Debug, Parser)]
 #[command(name = "snf-ifup", version, arg_required_else_help = true)]
 pub struct Arguments {
@@ -59,6 +60,18 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Say whether the configuration and this host are fit
+    /// Say whether the configuration and this host are fit, each NIC is as it was made, and our
+    /// filters are as they should be and judge every evasion that we know rightly
     Check,
+    /// Say what becomes of a frame that the guest of an interface sends, by which rule, and why
+    Explain {
+        /// The interface
+        interface: String,
+        /// The frame from its destination's MAC address on, as hexadecimal digits; - reads them
+        /// from standard input
+        frame: String,
+        /// A frame that goes to the guest instead
+        #[arg(long)]
+        to: bool,
+    },
 }

@@ -12,6 +12,7 @@ pub mod check;
 pub mod config;
 pub mod deadline;
 pub mod error;
+pub mod explain;
 pub mod facts;
 pub mod guard;
 pub mod invocation;

@@ -11,7 +11,7 @@ use ifup::config::Config;
 use ifup::error::{Error, Result};
 use ifup::invocation::Invocation;
 use ifup::request::{read_environment, variables};
-use ifup::{announce, check, list, monitor, restore, run};
+use ifup::{announce, check, explain, list, monitor, restore, run};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -130,14 +130,37 @@ fn by_hand(arguments: Arguments) -> Result<ExitCode> {
             println!("{}", text.trim_end());
         }
         Command::Check => {
-            let found = check::host(&config)?;
+            let mut found = check::host::unfit(&config)?;
+            found.extend(check::nics::all(&config)?);
             for line in &found {
                 println!("{line}");
             }
             if !found.is_empty() {
                 return Ok(ExitCode::FAILURE);
             }
-            println!("the configuration and this host are fit");
+            println!("the configuration, this host and its NICs are as they should be");
+        }
+        Command::Explain {
+            interface,
+            frame,
+            to,
+        } => {
+            let frame = if frame == "-" {
+                std::io::read_to_string(std::io::stdin())
+                    .map_err(|error| Error::file("standard input", error))?
+            } else {
+                frame
+            };
+            let frame = explain::parse_frame(&frame)?;
+            let way = if to {
+                explain::Way::To
+            } else {
+                explain::Way::From
+            };
+            print!(
+                "{}",
+                explain::of_interface(&interface, &frame, way, &config)?
+            );
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -15,7 +15,7 @@ use super::{ARP, BRIDGE, INET, PRIORITY, chains, profile, sets};
 const TABLES: [Table; 3] = [BRIDGE, INET, ARP];
 
 /// The chains of a table: what guests may send, and what may come to them.
-fn all_chains(table: Table, profiles: &[Named], tracked: bool) -> Vec<GuardChain> {
+pub fn all_chains(table: Table, profiles: &[Named], tracked: bool) -> Vec<GuardChain> {
     let mut all = chains::all(table.family);
     if table.family != Family::Arp {
         all.extend(profile::chains(profiles, table.family, tracked));
@@ -63,7 +63,7 @@ fn add_table(batch: &mut Batch, table: Table, profiles: &[Named], tracked: bool)
 /// # Errors
 /// What the kernel says; then everything is as before.
 pub fn rebuild(nftables: &mut Nftables, profiles: &[Named], known: &Known) -> Result<()> {
-    let tracked_bridge = nftables.supports(Family::Bridge, Hook::Postrouting, &[tracking()])?;
+    let tracked_bridge = tracks(nftables)?;
     let mut batch = Batch::new();
     for table in TABLES {
         if nftables.has_table(table)? {
@@ -80,6 +80,28 @@ pub fn rebuild(nftables: &mut Nftables, profiles: &[Named], known: &Known) -> Re
         entry::change(&mut batch, interface, None, Some(guard));
     }
     nftables.commit(&batch)
+}
+
+/// Whether the kernel knows the state of connections on bridges.
+///
+/// # Errors
+/// What it says.
+pub fn tracks(nftables: &mut Nftables) -> Result<bool> {
+    nftables.supports(Family::Bridge, Hook::Postrouting, &[tracking()])
+}
+
+/// The sets that rules look something up in.
+pub fn set_names(chains: &[GuardChain]) -> BTreeSet<String> {
+    let statements = chains
+        .iter()
+        .flat_map(|chain| &chain.rules)
+        .flat_map(|rule| &rule.statements);
+    statements
+        .filter_map(|statement| match statement {
+            Statement::Lookup { set, .. } => Some(set.clone()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// A statement that only a table that knows the state of connections takes.
@@ -99,7 +121,7 @@ pub struct Known {
 impl Known {
     /// Which of the profiles a table has. Rules that ask for the state of connections make the
     /// kernel track all of the host's: not for hosts that route no guest with a profile.
-    fn profiles_in<'a>(&self, table: Table, all: &'a [Named]) -> &'a [Named] {
+    pub fn profiles_in<'a>(&self, table: Table, all: &'a [Named]) -> &'a [Named] {
         let routed = |guard: &Guard| !guard.bridged && guard.profile.is_some();
         if table.family == Family::Bridge || self.nics.iter().any(|(_, guard)| routed(guard)) {
             all

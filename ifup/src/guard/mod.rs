@@ -15,6 +15,7 @@
 pub mod chains;
 pub mod corpus;
 pub mod entry;
+pub mod explain;
 pub mod frame;
 pub mod install;
 pub mod profile;

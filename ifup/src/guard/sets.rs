@@ -60,6 +60,14 @@ const MEMORY: Duration = Duration::from_secs(24 * 3600);
 const MOST_LEARNED: u32 = 1 << 20;
 const MOST_NICS: u32 = 1 << 16;
 
+/// The sets of numbers, with what is in them.
+pub const FIXED: &[(&str, &[u8])] = &[
+    (ICMP6_FREE, &[1, 2, 3, 4, 128, 129, 139, 140]),
+    (ICMP6_LISTENER, &[131, 132, 143]),
+    (BEHIND_AH, &[4, 6, 41, 50, 132]),
+    (IGMP_HOST, &[0x12, 0x16, 0x17, 0x22]),
+];
+
 /// Adds the sets of a table to the batch, those that rules need but NICs do not with their
 /// elements.
 pub fn add(batch: &mut Batch, table: Table) {
@@ -108,12 +116,7 @@ pub fn add(batch: &mut Batch, table: Table) {
                 .size(MOST_NICS)
                 .timeout(Duration::from_secs(3600)),
         );
-    for (name, members) in [
-        (ICMP6_FREE, &[1, 2, 3, 4, 128, 129, 139, 140][..]),
-        (ICMP6_LISTENER, &[131, 132, 143]),
-        (BEHIND_AH, &[4, 6, 41, 50, 132]),
-        (IGMP_HOST, &[0x12, 0x16, 0x17, 0x22]),
-    ] {
+    for (name, members) in FIXED {
         batch.add_set(&set(name, &[Protocol])).add_elements(
             table,
             name,

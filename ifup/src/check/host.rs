@@ -11,7 +11,7 @@ use crate::sysctl;
 ///
 /// # Errors
 /// The kernel does not say.
-pub fn host(config: &Config) -> Result<Vec<String>> {
+pub fn unfit(config: &Config) -> Result<Vec<String>> {
     let mut found = Vec::new();
     if let Err(error) = Rtnetlink::open() {
         found.push(error.to_string());

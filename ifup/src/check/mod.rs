@@ -1,0 +1,4 @@
+//! `snf-ifup check`: whether the host is fit for its NICs, and each NIC as its record says.
+
+pub mod host;
+pub mod nics;

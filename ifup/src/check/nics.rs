@@ -1,0 +1,261 @@
+//! Whether each NIC is as its record says: in the kernel, in our filters, in the folders.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+
+use agents::netlink::nftables::{Element, Nftables, Table};
+use agents::netlink::{Neighbour, Route, RouteKind, Rtnetlink, Rule};
+
+use crate::apply;
+use crate::config::Config;
+use crate::error::Result;
+use crate::explain::{self, Live, NAMED_SETS};
+use crate::guard::entry::{Guard, Member, Reserved};
+use crate::guard::{ARP, BRIDGE, INET, install};
+use crate::record::{self, Record};
+use crate::step::Step;
+use crate::sysctl;
+
+/// What the kernel has, each list asked for once.
+struct Kernel {
+    rtnetlink: Rtnetlink,
+    nftables: Nftables,
+    routes: BTreeMap<(bool, u32), Vec<Route>>,
+    rules: BTreeMap<bool, Vec<Rule>>,
+    neighbours: BTreeMap<(bool, bool), Vec<Neighbour>>,
+    addresses: Option<Vec<(u32, IpAddr)>>,
+    sets: BTreeMap<(Table, String), Vec<Element>>,
+}
+
+/// What differs, one line each; none if nothing does.
+///
+/// # Errors
+/// The folder of records cannot be read, or the kernel does not say.
+pub fn all(config: &Config) -> Result<Vec<String>> {
+    let mut kernel = Kernel {
+        rtnetlink: Rtnetlink::open()?,
+        nftables: Nftables::open()?,
+        routes: BTreeMap::new(),
+        rules: BTreeMap::new(),
+        neighbours: BTreeMap::new(),
+        addresses: None,
+        sets: BTreeMap::new(),
+    };
+    let mut found = Vec::new();
+    let mut guards: Vec<(String, Guard)> = Vec::new();
+    let interfaces = record::interfaces(&config.state)?;
+    for interface in &interfaces {
+        let record = match Record::load(&config.state, interface) {
+            Ok(Some(record)) => record,
+            Ok(None) => continue,
+            Err(error) => {
+                found.push(format!("{interface}: {error}"));
+                continue;
+            }
+        };
+        for line in kernel.differences(&record, config)? {
+            found.push(format!("{interface} ({}): {line}", record.instance));
+        }
+        guards.extend(record.steps.iter().find_map(|step| match step {
+            Step::Guard(guard) => Some((interface.clone(), guard.clone())),
+            _ => None,
+        }));
+    }
+    if interfaces.is_empty() {
+        return Ok(found);
+    }
+    let known = record::known(&config.state, "")?;
+    let profiles = config.named_profiles();
+    for table in [BRIDGE, INET, ARP] {
+        let wanted = known.profiles_in(table, &profiles);
+        if !install::is_whole(&mut kernel.nftables, wanted, table)? {
+            found.push(format!("table {table}: its rules are not ours"));
+        }
+        for interface in kernel.strangers(table, &interfaces)? {
+            found.push(format!(
+                "table {table}: elements for {interface}, which has no record"
+            ));
+        }
+    }
+    let mut live = Live::read(BRIDGE, config, &mut kernel.nftables)?;
+    for (interface, guard) in &guards {
+        if let Some(cast) = explain::cast(guard) {
+            for name in live.misjudged(interface, &cast) {
+                found.push(format!("{interface}: judged wrongly: {name}"));
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl Kernel {
+    fn differences(&mut self, record: &Record, config: &Config) -> Result<Vec<String>> {
+        let interface = record.interface.as_str();
+        let link = self.rtnetlink.link_by_name(interface)?;
+        let Some(link) = link.filter(|link| link.index == record.index) else {
+            return Ok(vec![
+                "gone; snf-ifup restore takes back what is left of it".to_owned(),
+            ]);
+        };
+        let mut found = Vec::new();
+        if record.unfinished {
+            found.push("the last call was cut off".to_owned());
+        }
+        for step in record.steps.iter().chain(&record.shared) {
+            let there = match step {
+                Step::Sysctl { name, value, .. } => {
+                    sysctl::read(name)?.as_deref() == Some(value.as_str())
+                }
+                Step::Link {
+                    mtu, mac, bridge, ..
+                } => {
+                    let master = match bridge {
+                        Some(bridge) => self.index_of(bridge)?,
+                        None => None,
+                    };
+                    link.mac == Some(*mac)
+                        && link.master == master
+                        && mtu.is_none_or(|mtu| mtu == link.mtu)
+                }
+                Step::Port { isolated, flood } => link.port.is_some_and(|port| {
+                    port.isolated == Some(*isolated) && port.unicast_flood == Some(*flood)
+                }),
+                Step::Forwarding { mac, bridge } => match self.index_of(bridge)? {
+                    Some(bridge) => self
+                        .rtnetlink
+                        .forwarding_of(bridge, *mac)?
+                        .is_some_and(|place| place.interface == link.index),
+                    None => false,
+                },
+                Step::Up => link.up,
+                Step::Address { address } => {
+                    if self.addresses.is_none() {
+                        self.addresses = Some(self.rtnetlink.addresses()?);
+                    }
+                    let all = self.addresses.iter().flatten();
+                    all.into_iter()
+                        .any(|found| *found == (link.index, *address))
+                }
+                Step::Route { address, table } => {
+                    self.routes(address.is_ipv4(), *table)?.iter().any(|route| {
+                        route.destination == *address && route.interface == Some(link.index)
+                    })
+                }
+                Step::Refuse { ipv4, table } => self
+                    .routes(*ipv4, *table)?
+                    .iter()
+                    .any(|route| route.is_default() && route.kind == RouteKind::Unreachable),
+                Step::Rule { ipv4, .. } => {
+                    let wanted = apply::rule(step);
+                    let rules = self.rules(*ipv4)?;
+                    wanted.is_some_and(|wanted| {
+                        rules.iter().any(|rule| {
+                            rule.priority == wanted.priority
+                                && rule.input == wanted.input
+                                && rule.source == wanted.source
+                                && rule.table == wanted.table
+                        })
+                    })
+                }
+                Step::Neighbour { address, mac } => self
+                    .neighbours(address.is_ipv4(), false)?
+                    .iter()
+                    .any(|entry| {
+                        entry.interface == link.index
+                            && entry.address == Some(*address)
+                            && entry.mac == Some(*mac)
+                    }),
+                Step::Proxy { interface, address } => {
+                    let index = self.index_of(interface)?;
+                    self.neighbours(address.is_ipv4(), true)?
+                        .iter()
+                        .any(|entry| {
+                            Some(entry.interface) == index && entry.address == Some(*address)
+                        })
+                }
+                Step::Binding { text } => {
+                    let path = config.bindings.join(interface);
+                    fs::read(path).is_ok_and(|found| found == text.as_bytes())
+                }
+                Step::Guard(guard) => self.holds(&guard.members(interface))?,
+                Step::Reserve { bridged, address } => {
+                    let reserved = Reserved {
+                        bridged: *bridged,
+                        address: *address,
+                    };
+                    self.holds(&[reserved.member()])?
+                }
+                // Only their own programs can say.
+                Step::Vlans(_) | Step::SwitchPort { .. } | Step::Rate { .. } => true,
+            };
+            if !there {
+                found.push(format!("not as it was made: {step}"));
+            }
+        }
+        Ok(found)
+    }
+
+    fn index_of(&mut self, name: &str) -> Result<Option<u32>> {
+        Ok(self.rtnetlink.link_by_name(name)?.map(|link| link.index))
+    }
+
+    fn routes(&mut self, ipv4: bool, table: u32) -> Result<&[Route]> {
+        if let std::collections::btree_map::Entry::Vacant(entry) = self.routes.entry((ipv4, table))
+        {
+            entry.insert(self.rtnetlink.routes(ipv4, table)?);
+        }
+        Ok(self.routes.get(&(ipv4, table)).map_or(&[], Vec::as_slice))
+    }
+
+    fn rules(&mut self, ipv4: bool) -> Result<&[Rule]> {
+        if let std::collections::btree_map::Entry::Vacant(entry) = self.rules.entry(ipv4) {
+            entry.insert(self.rtnetlink.rules(ipv4)?);
+        }
+        Ok(self.rules.get(&ipv4).map_or(&[], Vec::as_slice))
+    }
+
+    fn neighbours(&mut self, ipv4: bool, proxies: bool) -> Result<&[Neighbour]> {
+        let key = (ipv4, proxies);
+        if let std::collections::btree_map::Entry::Vacant(entry) = self.neighbours.entry(key) {
+            entry.insert(self.rtnetlink.neighbours(ipv4, proxies)?);
+        }
+        Ok(self.neighbours.get(&key).map_or(&[], Vec::as_slice))
+    }
+
+    fn elements(&mut self, table: Table, set: &str) -> Result<&[Element]> {
+        let key = (table, set.to_owned());
+        if !self.sets.contains_key(&key) {
+            let elements = self.nftables.elements(table, set)?;
+            self.sets.insert(key.clone(), elements);
+        }
+        Ok(self.sets.get(&key).map_or(&[], Vec::as_slice))
+    }
+
+    fn holds(&mut self, members: &[Member]) -> Result<bool> {
+        for member in members {
+            if !self
+                .elements(member.table, &member.set)?
+                .contains(&member.element)
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Interfaces that a table knows, but no record does.
+    fn strangers(&mut self, table: Table, interfaces: &[String]) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for set in NAMED_SETS {
+            for element in self.elements(table, set)? {
+                let name = element.key.split(|byte| *byte == 0).next();
+                let name = String::from_utf8_lossy(name.unwrap_or_default()).into_owned();
+                if !interfaces.contains(&name) && !found.contains(&name) {
+                    found.push(name);
+                }
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,268 @@
+//! What check finds, and what explain says.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod node;
+
+use agents::addr::MacAddr;
+use harness::netns::Netns;
+use harness::tap::Tap;
+use ifup::guard::corpus::{self, Cast};
+use node::{Nic, Node, bridged, routed, with};
+
+fn cast() -> Cast {
+    Cast {
+        mac: "aa:00:00:e1:87:fc".parse().unwrap(),
+        ipv4: "10.66.1.7".parse().unwrap(),
+        ipv6: "fd66:1::a800:ff:fee1:87fc".parse().unwrap(),
+        other_mac: "aa:00:00:00:00:09".parse().unwrap(),
+        other_ipv4: "10.66.1.9".parse().unwrap(),
+        other_ipv6: "fd66:1::a800:ff:fe00:9".parse().unwrap(),
+        router_ipv4: "10.66.1.1".parse().unwrap(),
+        router_ipv6: "fd66:1::1".parse().unwrap(),
+    }
+}
+
+/// A node with a bridged and a routed NIC.
+fn node_with_both() -> (Node, Netns, Tap, Tap) {
+    let node = Node::new();
+    let router = Netns::new().unwrap();
+    node.namespace.veth("up0", &router, "guests").unwrap();
+    node.namespace
+        .sh("ip link add br0 type bridge mcast_snooping 0
+             ip link set br0 addrgenmode none; ip link set br0 up
+             echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter
+             echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+             ip route add 10.66.2.0/24 dev up0 table 100
+             ip route add default via 10.66.2.1 dev up0 table 100
+             ip -6 route add fd66:2::/64 dev up0 table 100
+             ip -6 route add default via fd66:2::1 dev up0 table 100")
+        .unwrap();
+    let one = Tap::new(&node.namespace, "tap0").unwrap();
+    let two = Tap::new(&node.namespace, "tap1").unwrap();
+    node.up(&with(bridged(), &[("TAGS", "synnefo:network:0:limited")]));
+    node.up(&routed());
+    (node, router, one, two)
+}
+
+/// The lines that check prints, and its status.
+fn check(node: &Node) -> (Vec<String>, i32) {
+    let output = node.run(&["check"], &Nic::new());
+    let lines = output.stdout.lines().map(str::to_owned).collect();
+    (lines, output.status.code().unwrap())
+}
+
+#[test]
+fn check_names_all_that_is_not_as_it_was_made() {
+    let (node, _router, _one, _two) = node_with_both();
+    let good = "the configuration, this host and its NICs are as they should be";
+    assert_eq!(check(&node), (vec![good.to_owned()], 0));
+    for (damage, line) in [
+        (
+            "ip link set tap0 nomaster",
+            "tap0 (snf-1): not as it was made: link address fe:",
+        ),
+        (
+            "bridge link set dev tap0 flood on",
+            "tap0 (snf-1): not as it was made: port isolated",
+        ),
+        (
+            "bridge fdb del aa:00:00:e1:87:fc dev tap0 master",
+            "tap0 (snf-1): not as it was made: forwarding",
+        ),
+        (
+            "ip link set tap0 down",
+            "tap0 (snf-1): not as it was made: link up",
+        ),
+        (
+            "ip link set tap0 mtu 1400",
+            "tap0 (snf-1): not as it was made: link address",
+        ),
+        (
+            "ip route del 10.66.2.7 table 100",
+            "tap1 (snf-2): not as it was made: route 10.66.2.7 table 100",
+        ),
+        (
+            "ip -6 route del unreachable default metric 4294967295 table 100",
+            "tap1 (snf-2): not as it was made: route IPv6 unreachable",
+        ),
+        (
+            "ip rule del iif tap1 table 100",
+            "tap1 (snf-2): not as it was made: rule IPv4",
+        ),
+        (
+            "ip neigh del proxy 10.66.2.7 dev up0",
+            "tap1 (snf-2): not as it was made: neighbour proxy",
+        ),
+        (
+            "ip neigh del 10.66.2.7 dev tap1",
+            "tap1 (snf-2): not as it was made: neighbour 10.66.2.7",
+        ),
+        (
+            "echo 1 > /proc/sys/net/ipv4/conf/tap1/rp_filter",
+            "tap1 (snf-2): not as it was made: sysctl net/ipv4/conf/tap1/rp_filter",
+        ),
+        (
+            "nft flush set bridge snf ipv4",
+            "tap0 (snf-1): not as it was made: guard all",
+        ),
+        (
+            "nft flush set bridge snf ipv4",
+            "tap0: judged wrongly: ARP request",
+        ),
+        (
+            "nft flush set bridge snf guarded-2",
+            "tap0: judged wrongly: another's source MAC address",
+        ),
+        (
+            "nft add element bridge snf mac '{ \"tap0\" . aa:00:00:e1:87:fd }'",
+            "tap0: judged wrongly: another's source MAC address",
+        ),
+        (
+            "nft flush chain bridge snf guest",
+            "table bridge snf: its rules are not ours",
+        ),
+        (
+            "nft delete table arp snf",
+            "table arp snf: its rules are not ours",
+        ),
+        (
+            "nft add element inet snf guarded-2 '{ \"tap9\" }'",
+            "table inet snf: elements for tap9, which has no record",
+        ),
+        (
+            "rm $BINDINGS/tap0",
+            "tap0 (snf-1): not as it was made: binding",
+        ),
+        ("echo '{}' > $STATE/tap0", "tap0: "),
+    ] {
+        let script = damage
+            .replace("$BINDINGS", node.bindings().to_str().unwrap())
+            .replace("$STATE", node.state().to_str().unwrap());
+        node.namespace.sh(&script).unwrap();
+        let (lines, status) = check(&node);
+        assert_eq!(status, 1, "{damage}: {lines:?}");
+        assert!(
+            lines.iter().any(|found| found.starts_with(line)),
+            "{damage}: {lines:#?}"
+        );
+        // What is damaged is repaired by the next call, whatever it is.
+        node.namespace.sh("nft flush ruleset").unwrap();
+        let again = node.run(
+            &["up"],
+            &with(bridged(), &[("TAGS", "synnefo:network:0:limited")]),
+        );
+        assert!(again.status.success(), "{damage}: {again:?}");
+        node.up(&routed());
+        assert_eq!(check(&node).0, [good], "after {damage}");
+    }
+}
+
+#[test]
+fn check_tells_of_an_interface_that_is_gone() {
+    let (node, _router, one, _two) = node_with_both();
+    drop(one);
+    let (lines, status) = check(&node);
+    assert_eq!(
+        (lines, status),
+        (
+            vec!["tap0 (snf-1): gone; snf-ifup restore takes back what is left of it".to_owned()],
+            1
+        )
+    );
+    assert!(node.run(&["restore"], &Nic::new()).status.success());
+    assert_eq!(check(&node).1, 0);
+}
+
+fn hex(frame: &[u8]) -> String {
+    let digits: Vec<String> = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.join(":")
+}
+
+#[test]
+fn explain_names_the_rule_and_the_reason() {
+    let (node, _router, one, _two) = node_with_both();
+    let cases = corpus::bridged(&cast());
+    let frame = |name: &str| {
+        let case = cases.iter().find(|case| case.name == name).unwrap();
+        case.frame.clone()
+    };
+    let says = |arguments: &[&str]| {
+        let output = node.run(arguments, &Nic::new());
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    for (name, last) in [
+        ("RA", "dropped: router advertisement"),
+        ("a VLAN tag", "dropped: EtherType that guests do not use"),
+        (
+            "ARP reply for the router",
+            "dropped: ARP for the address of another",
+        ),
+        ("DHCP offer", "dropped: DHCP server"),
+        (
+            "another's source MAC address",
+            "dropped: source MAC address of another",
+        ),
+        ("ping", "passes: its own address"),
+        (
+            "ping from a random address that was never asked for",
+            "dropped: ICMPv6 from the address of another, or of a type guests do not use",
+        ),
+    ] {
+        let said = says(&["explain", "tap0", &hex(&frame(name))]);
+        assert_eq!(said.lines().last(), Some(last), "{said}");
+        assert!(said.starts_with("prerouting: a guarded guest\n"), "{said}");
+    }
+    // What the kernel has learned meanwhile counts.
+    one.send(&frame("DAD for a random link-local address"))
+        .unwrap();
+    let said = says(&[
+        "explain",
+        "tap0",
+        &hex(&frame("ping from the random address")),
+    ]);
+    assert!(
+        said.contains("\npasses: errors and echoes from its own address"),
+        "{said}"
+    );
+
+    // On the way to the guest its profile decides.
+    let mut ssh = frame("TCP");
+    let to = |port: u8, mut frame: Vec<u8>| {
+        frame[37] = port;
+        hex(&frame)
+    };
+    let said = says(&["explain", "--to", "tap0", &to(22, ssh.clone())]);
+    assert!(said.ends_with("passes: a port of the profile\n"), "{said}");
+    let said = says(&["explain", "--to", "tap0", &to(23, ssh.clone())]);
+    assert!(said.ends_with("dropped: not in the profile\n"), "{said}");
+
+    // A routed one, by its own table.
+    let mac: MacAddr = "aa:00:00:5b:5f:d8".parse().unwrap();
+    ssh.splice(6..12, mac.octets());
+    let said = says(&["explain", "tap1", &hex(&ssh)]);
+    assert!(
+        said.ends_with("dropped: IPv4 source address of another\n"),
+        "{said}"
+    );
+    ssh.splice(26..30, [10, 66, 2, 7]);
+    let said = says(&["explain", "tap1", &hex(&ssh)]);
+    assert!(said.ends_with("passes: its own address\n"), "{said}");
+
+    for (arguments, status) in [
+        (&["explain", "tap9", "00"][..], 1),
+        (&["explain", "tap0", "0g"], 2),
+        (&["explain", "tap0", "000"], 2),
+        (&["explain", "tap0", "0011"], 2),
+    ] {
+        let output = node.run(arguments, &Nic::new());
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+    }
+}
