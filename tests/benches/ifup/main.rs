@@ -10,6 +10,8 @@
     clippy::cast_sign_loss
 )] // a benchmark may stop, and rounds its figures
 
+mod forwarding;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -35,6 +37,9 @@ struct Arguments {
     /// NICs that are there already.
     #[arg(long, value_delimiter = ',', default_values_t = [0, 2000])]
     others: Vec<usize>,
+    /// Guarded ports that packets are forwarded past; 0 leaves that out.
+    #[arg(long, default_value_t = 2000)]
+    ports: usize,
     /// NICs at once.
     #[arg(long, default_value_t = 64)]
     at_once: usize,
@@ -278,6 +283,10 @@ fn main() -> Result<()> {
     for mode in [Mode::Bridged, Mode::Routed] {
         settle()?;
         at_once(mode, arguments.at_once)?;
+    }
+    if arguments.ports > 0 {
+        settle()?;
+        forwarding::measure(arguments.ports)?;
     }
     Ok(())
 }

@@ -133,13 +133,16 @@ impl Batch {
         ];
         if let Some((hook, priority, policy)) = chain.base {
             attributes.push(ChainAttribute::Hook(vec![
-                HookAttribute::Number(HookNumber::Inet(match hook {
-                    Hook::Prerouting => InetHookNumber::PreRouting,
-                    Hook::Input => InetHookNumber::LocalIn,
-                    Hook::Forward => InetHookNumber::Forward,
-                    Hook::Output => InetHookNumber::LocalOut,
-                    Hook::Postrouting => InetHookNumber::PostRouting,
-                })),
+                HookAttribute::Number(match (chain.table.family, hook) {
+                    // linux/netfilter_arp.h: ARP has numbers of its own.
+                    (Family::Arp, Hook::Input) => HookNumber::Other(0),
+                    (Family::Arp, Hook::Output) => HookNumber::Other(1),
+                    (_, Hook::Prerouting) => InetHookNumber::PreRouting.into(),
+                    (_, Hook::Input) => InetHookNumber::LocalIn.into(),
+                    (_, Hook::Forward) => InetHookNumber::Forward.into(),
+                    (_, Hook::Output) => InetHookNumber::LocalOut.into(),
+                    (_, Hook::Postrouting) => InetHookNumber::PostRouting.into(),
+                }),
                 HookAttribute::Priority(priority.cast_unsigned()),
             ]));
             attributes.push(ChainAttribute::Policy(match policy {
