@@ -7,6 +7,7 @@
 
 mod cluster;
 mod event_time;
+mod field;
 mod heartbeat;
 mod id;
 mod net;
@@ -17,6 +18,7 @@ mod routing;
 
 pub use cluster::ClusterMessage;
 pub use event_time::EventTime;
+pub use field::WrongField;
 pub use heartbeat::HeartbeatMessage;
 pub use id::EventId;
 pub use net::{NetMessage, NetNic};
@@ -62,19 +64,44 @@ pub enum MessageError {
     #[error("message of {0} bytes: more than {BODY_LIMIT}")]
     TooLong(usize),
     /// Not a JSON object with a string `type`.
-    #[error("not a message: {0}")]
-    Shape(serde_json::Error),
+    #[error("not a message: {}{}", prefix(.field), reason(.source))]
+    Shape {
+        /// The `type`, if that is what is wrong.
+        field: Option<WrongField>,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
     /// A `type` that is none of ours.
     #[error("unknown message type {0:?}")]
     UnknownType(String),
     /// A field is missing or has a wrong value.
-    #[error("{kind} message: {source}")]
+    #[error("{kind} message: {}{}", prefix(.field), reason(.source))]
     Field {
         /// The message's `type`.
         kind: String,
-        /// Which field, and what was wrong with it.
+        /// Which field has a wrong value; none if one is missing, which `source` names.
+        field: Option<WrongField>,
+        /// What is wrong.
         source: serde_json::Error,
     },
+}
+
+/// serde repeats a wrong text whole; it may be as long as the message.
+fn reason(error: &serde_json::Error) -> String {
+    const SHOWN: usize = 200;
+    let whole = error.to_string();
+    let mut shown: String = whole.chars().take(SHOWN).collect();
+    if shown.len() < whole.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn prefix(field: &Option<WrongField>) -> String {
+    field
+        .as_ref()
+        .map(|field| format!("{field}: "))
+        .unwrap_or_default()
 }
 
 impl Message {
@@ -91,13 +118,18 @@ impl Message {
         fn read<'a, T: Deserialize<'a>>(kind: &str, body: &'a [u8]) -> Result<T, MessageError> {
             serde_json::from_slice(body).map_err(|source| MessageError::Field {
                 kind: kind.to_owned(),
+                field: WrongField::find::<T>(body),
                 source,
             })
         }
         if body.len() > BODY_LIMIT {
             return Err(MessageError::TooLong(body.len()));
         }
-        let Kind { r#type: kind } = serde_json::from_slice(body).map_err(MessageError::Shape)?;
+        let Kind { r#type: kind } =
+            serde_json::from_slice(body).map_err(|source| MessageError::Shape {
+                field: WrongField::find::<Kind>(body),
+                source,
+            })?;
         Ok(match kind.as_str() {
             "ganeti-op-status" => Self::Op(Box::new(read(&kind, body)?)),
             "ganeti-network-status" => Self::Network(Box::new(read(&kind, body)?)),

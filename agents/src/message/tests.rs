@@ -133,6 +133,59 @@ fn what_is_no_message_is_refused() {
 }
 
 #[test]
+fn what_is_wrong_is_named_with_its_field_and_value() {
+    let op = json!({"type": "ganeti-op-status", "event_time": [1, 0], "instance": "snf-1",
+        "operation": "OP_INSTANCE_CREATE", "status": "success", "jobId": 7, "cluster": "c",
+        "instance_nics": [{"mac": "aa:00:00:00:00:01"}]});
+    let error = |path: &str, value: Value| {
+        let mut wrong = op.clone();
+        *wrong.pointer_mut(path).unwrap() = value;
+        Message::parse(wrong.to_string().as_bytes())
+            .unwrap_err()
+            .to_string()
+    };
+    for (path, value, said) in [
+        ("/type", json!(7), "not a message: type = 7: "),
+        (
+            "/jobId",
+            json!("seven"),
+            "ganeti-op-status message: jobId = \"seven\": ",
+        ),
+        ("/jobId", json!(-1), "jobId = -1: "),
+        ("/instance", json!(null), "instance = null: "),
+        ("/status", json!(["x"]), "status = [\"x\"]: "),
+        ("/event_time", json!([1, "x"]), "event_time[1] = \"x\": "),
+        (
+            "/event_time",
+            json!([1, 1_000_000]),
+            "event_time = [1,1000000]: ",
+        ),
+        (
+            "/instance_nics/0/mac",
+            json!(5),
+            "instance_nics[0].mac = 5: ",
+        ),
+        (
+            "/instance_nics/0",
+            json!({"mac": "x", "ip": {}}),
+            "instance_nics[0].ip = {}: ",
+        ),
+    ] {
+        let error = error(path, value);
+        assert!(error.contains(said), "{said:?} is not in {error:?}");
+    }
+    // a missing field is named by serde; a value as long as a message is cut off
+    let missing = error("/instance_nics/0", json!({}));
+    assert!(missing.contains("missing field `mac`"), "{missing}");
+    let long = error("/jobId", json!("x".repeat(10_000)));
+    assert!(long.contains("jobId = \"xxx"), "{long}");
+    assert!(long.contains("…") && long.chars().count() < 400, "{long}");
+    let progress = json!({"type": "image-copy-progress", "event_time": [1, 0], "instance": 7});
+    let error = Message::parse(progress.to_string().as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("instance = 7: "), "{error}");
+}
+
+#[test]
 fn progress_is_a_percentage_or_nothing() {
     let percent = |progress: Value| {
         let value = json!({"type": "image-copy-progress", "event_time": [1, 0],
