@@ -610,6 +610,70 @@ fn a_full_disk_is_waited_for() {
     assert!(daemon.stop(wait::USUAL).unwrap().success());
 }
 
+/// All that an earlier run left when the clock was a day ahead: job files, a cursor, messages in
+/// the outbox, by name and by content later than all that comes now.
+#[test]
+fn a_clock_that_goes_back_changes_no_order_and_loses_nothing() {
+    let mut node = Node::new("clock");
+    let day = Duration::from_secs(24 * 3600);
+    let ahead = std::time::SystemTime::now() + day;
+    let touch = |node: &Node, job: u64| {
+        let path = node.queue().join(format!("job-{job}"));
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(ahead).unwrap();
+    };
+    // told when the clock was ahead, and what was not got out then
+    let daemon = node.start();
+    for job in 1..=3 {
+        node.write_job(job, &shutdown_job(job, "running"));
+        touch(&node, job);
+    }
+    wait::until_true("the cursor to have them", wait::USUAL, || {
+        fs::read_to_string(node.path("state/cursor.json"))
+            .is_ok_and(|cursor| cursor.matches("running").count() == 3)
+    })
+    .unwrap();
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+    let outbox = Outbox::existing(&node.outbox());
+    let left = outbox.list().unwrap();
+    assert!(!left.is_empty());
+    for name in left {
+        let mut later = name.clone();
+        later.time += u64::try_from(day.as_micros()).unwrap();
+        fs::rename(outbox.path(&name), outbox.path(&later)).unwrap();
+    }
+    // the clock is right again: job times, names and files are a day younger
+    let daemon = node.start();
+    for job in 1..=5 {
+        node.write_job(job, &shutdown_job(job, "success"));
+    }
+    wait::until_true("the cursor to have all", wait::USUAL, || {
+        fs::read_to_string(node.path("state/cursor.json"))
+            .is_ok_and(|cursor| cursor.contains("[1,5]"))
+    })
+    .unwrap();
+    let broker = node.start_broker();
+    let mut consumer = Consumer::new(&node.netns, &broker.uri()).unwrap();
+    let all = until_all_final(&mut consumer, 1..=5);
+    in_order(&all);
+    let running = all.iter().filter(|one| one.status() == "running").count();
+    assert_eq!(running, 3, "what was left is sent too, and first");
+    wait::until_true("the outbox to be empty", wait::USUAL, || {
+        outbox_files(&node) == 0
+    })
+    .unwrap();
+    // a takeover while the newest job file is a day ahead
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+    node.write_job(6, &shutdown_job(6, "running"));
+    touch(&node, 6);
+    node.write_job(7, &shutdown_job(7, "running"));
+    let daemon = node.start();
+    node.write_job(6, &shutdown_job(6, "success"));
+    node.write_job(7, &shutdown_job(7, "success"));
+    until_all_final(&mut consumer, 6..=7);
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+}
+
 #[test]
 fn a_message_that_is_none_is_set_aside_and_the_others_go_on() {
     let node = Node::new("bad-message");

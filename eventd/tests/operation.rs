@@ -11,10 +11,12 @@ mod rig;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use agents::outbox::Outbox;
+use agents::message::{EventId, Message};
+use agents::outbox::{Class, Entry, Outbox, Producer};
 use harness::process;
 use harness::rabbitmq::{Place, RabbitMq};
 use harness::wait;
@@ -141,6 +143,133 @@ fn status_and_replay_work_beside_the_daemon_and_without_it() {
     assert_eq!(ids[0], ids[1], "a replay repeats the id");
     assert_eq!(line["id"], ids[0].as_str());
     assert!(daemon.stop(wait::USUAL).unwrap().success());
+}
+
+#[test]
+fn status_shows_what_no_queue_wants() {
+    const EMPTY: &str = "parked     empty";
+    let mut node = Node::new("status-parked");
+    let broker = node.start_broker();
+    let daemon = node.start();
+    for job in 1..=3 {
+        node.write_job(job, &shutdown_job(job, "success"));
+    }
+    let parked = || {
+        let status = node.run("status").stdout;
+        let line = status.lines().find(|line| line.starts_with("parked "));
+        line.unwrap_or_default().to_owned()
+    };
+    let line = wait::until_ok("something to be parked", wait::USUAL, || {
+        let line = parked();
+        anyhow::ensure!(line.contains("files"), "{line:?}");
+        Ok(line)
+    })
+    .unwrap();
+    assert!(
+        line.contains(" files, ") && line.contains(" s old"),
+        "{line}"
+    );
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+    assert!(parked().contains(" files, "), "it is kept");
+    let daemon = node.start();
+    let consumer = Consumer::new(&node.netns, &broker.uri()).unwrap();
+    for _ in 1..=3 {
+        assert_eq!(consumer.next().unwrap().status(), "success");
+    }
+    wait::until_true("nothing to be parked", wait::USUAL, || parked() == EMPTY).unwrap();
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+}
+
+/// The user and the rights of the packaged unit, but for what systemd alone can take away.
+#[test]
+fn the_rights_of_its_unit_are_enough() {
+    const USER: u32 = 64_123;
+    let mut node = Node::new("unprivileged");
+    let unit = harness::source_root().join("packaging/debian/snf-ganeti-eventd.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    for line in [
+        "AmbientCapabilities=CAP_DAC_READ_SEARCH",
+        "CapabilityBoundingSet=CAP_DAC_READ_SEARCH",
+        "NoNewPrivileges=yes",
+    ] {
+        assert!(unit.lines().any(|one| one == line), "{line}");
+    }
+    for folder in ["state", "outbox"] {
+        let folder = node.scratch.folder(folder).unwrap();
+        chown(&folder, Some(USER), Some(USER)).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    // as Ganeti writes a queued job: readable by root and its own daemons alone
+    fs::set_permissions(node.queue(), fs::Permissions::from_mode(0o700)).unwrap();
+    let broker = node.start_broker();
+    let consumer = Consumer::new(&node.netns, &broker.uri()).unwrap();
+    let mut command = node.netns.command("setpriv");
+    command
+        .args([
+            &format!("--reuid={USER}"),
+            &format!("--regid={USER}"),
+            "--clear-groups",
+            "--inh-caps=-all,+dac_read_search",
+            "--ambient-caps=-all,+dac_read_search",
+            "--bounding-set=-all,+dac_read_search",
+            "--no-new-privs",
+        ])
+        .arg(rig::program())
+        .arg("--config")
+        .arg(node.config())
+        .arg("run")
+        .env_remove("NOTIFY_SOCKET")
+        .env_remove("JOURNAL_STREAM");
+    let log = node.path("eventd.log");
+    let mut daemon = process::Daemon::spawn("eventd", &mut command, &log).unwrap();
+    daemon.wait_for_log("started", wait::USUAL).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    for line in [
+        &format!("Uid:\t{USER}\t{USER}\t{USER}\t{USER}"),
+        "CapEff:\t0000000000000004",
+        "NoNewPrivs:\t1",
+    ] {
+        assert!(status.lines().any(|one| one == line), "{line}: {status}");
+    }
+    for state in ["queued", "success"] {
+        node.write_job(1, &shutdown_job(1, state));
+        let file = node.queue().join("job-1");
+        // it may be read already; what comes next is renamed over it all the same
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    consumer
+        .until(|message| message.status() == "success")
+        .unwrap();
+    // one archived, which nobody but root may read, found by a rescan
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+    node.write_job(2, &shutdown_job(2, "success"));
+    let file = node.queue().join("job-2");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    node.archive(2);
+    let archive = node.queue().join("archive/0");
+    fs::set_permissions(&archive, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut daemon = process::Daemon::spawn("eventd", &mut command, &log).unwrap();
+    assert_eq!(consumer.next().unwrap().job(), Some(2));
+    // a hook's message, left by root, is sent and removed
+    let message = serde_json::json!({"type": "ganeti-net-status", "event_time": [7, 0],
+        "instance": "snf-1", "nics": []});
+    let message = Message::parse(message.to_string().as_bytes()).unwrap();
+    let entry = Entry::new(EventId::of_parts(&["7"]), Class::Final, &message).unwrap();
+    Producer::new(&node.outbox()).unwrap().put(&entry).unwrap();
+    assert_eq!(consumer.next().unwrap().key, "ganeti.snf.event.net");
+    wait::until_true("the outbox to be empty", wait::USUAL, || {
+        Outbox::existing(&node.outbox()).list().unwrap().is_empty()
+    })
+    .unwrap();
+    daemon.still_runs().unwrap();
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+    let cursor = fs::metadata(node.path("state/cursor.json")).unwrap();
+    assert_eq!(cursor.uid(), USER);
+    assert!(
+        !fs::read_to_string(&log)
+            .unwrap()
+            .contains("ermission denied")
+    );
 }
 
 #[test]
