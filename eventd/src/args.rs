@@ -45,6 +45,11 @@ pub enum Command {
         #[arg(required = true, value_name = "JOB")]
         jobs: Vec<u64>,
     },
+    /// Print our configuration made from the settings of Synnefo's node agent.
+    MigrateConfig {
+        /// `/etc/synnefo/20-snf-cyclades-gtools-backend.conf`.
+        file: PathBuf,
+    },
     /// Show what the daemon has told, and what waits.
     Status,
 }

@@ -199,6 +199,16 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads the text of such a file; `path` is for messages alone.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = config::parse(path, text)?;
+        config.check(path)?;
+        Ok(config)
+    }
+
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let refuse = |key: &str, value: String, reason: &str| {
             Err(ConfigError::Value {

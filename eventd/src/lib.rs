@@ -30,6 +30,7 @@ pub mod replay;
 pub mod serve;
 pub mod source;
 pub mod status;
+pub mod takeover;
 pub mod watch;
 
 pub use config_cache::ConfigCache;

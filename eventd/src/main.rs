@@ -19,6 +19,10 @@ fn main() -> ExitCode {
 }
 
 fn work(args: &Args) -> anyhow::Result<bool> {
+    if let Command::MigrateConfig { file } = &args.command {
+        print!("{}", eventd::takeover::migrate(file)?);
+        return Ok(true);
+    }
     let config = Config::load(&args.config, args.config_is_explicit())?;
     agents::service::log::init(&config.log).map_err(anyhow::Error::msg)?;
     match &args.command {
@@ -26,6 +30,8 @@ fn work(args: &Args) -> anyhow::Result<bool> {
         Command::Run { print: true } => eventd::print::print(&config)?,
         Command::Check => return Ok(eventd::check::check(&config)?),
         Command::Replay { print, jobs } => eventd::replay::replay(&config, jobs, *print)?,
+        // done above: our own configuration need not be there yet
+        Command::MigrateConfig { .. } => {}
         Command::Status => print!("{}", eventd::status::status(&config)),
     }
     Ok(true)

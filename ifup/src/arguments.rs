@@ -60,6 +60,11 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print our configuration made from the variables of gnt-networking
+    MigrateConfig {
+        /// /etc/default/gnt-networking or /etc/default/snf-network
+        file: PathBuf,
+    },
     /// Say whether the configuration and this host are fit, each NIC is as it was made, and our
     /// filters are as they should be and judge every evasion that we know rightly
     Check,

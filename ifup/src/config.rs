@@ -171,6 +171,16 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads the text of such a file; `path` is for messages alone.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = agents::service::config::parse(path, text)?;
+        config.check(path)?;
+        Ok(config)
+    }
+
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let wrong = |key: &str, value: String, reason: &str| ConfigError::Value {
             path: path.to_owned(),

@@ -28,5 +28,6 @@ pub mod run;
 pub mod shared;
 pub mod step;
 pub mod sysctl;
+pub mod takeover;
 mod text;
 pub mod vlan;

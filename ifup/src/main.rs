@@ -11,7 +11,7 @@ use ifup::config::Config;
 use ifup::error::{Error, Result};
 use ifup::invocation::Invocation;
 use ifup::request::{read_environment, variables};
-use ifup::{announce, check, explain, list, monitor, restore, run};
+use ifup::{announce, check, explain, list, monitor, restore, run, takeover};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -91,6 +91,10 @@ fn by_ganeti(action: Action, mode: Option<&str>, argument: Option<OsString>) -> 
 }
 
 fn by_hand(arguments: Arguments) -> Result<ExitCode> {
+    if let Command::MigrateConfig { file } = &arguments.command {
+        print!("{}", takeover::migrate(file)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let config = Config::load(arguments.config.as_deref())?;
     log(&config)?;
     let nic = |env: Option<PathBuf>| match env {
@@ -119,6 +123,8 @@ fn by_hand(arguments: Arguments) -> Result<ExitCode> {
             restore::sweep(&config)?;
             restore::guard(&config)?;
         }
+        // done above: our own configuration need not be there yet
+        Command::MigrateConfig { .. } => {}
         Command::Monitor => monitor::run(&config)?,
         Command::List { json } => {
             let entries = list::entries(&config)?;
