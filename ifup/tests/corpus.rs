@@ -5,18 +5,7 @@
 #[path = "../../fuzz/body/nic_request.rs"]
 mod nic_request;
 
-/// Runs a target on every input of its corpus.
-fn replay(target: &str, run: fn(&[u8])) {
-    let folder = format!("{}/../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
-    let mut inputs = 0;
-    for entry in std::fs::read_dir(&folder).expect(&folder) {
-        let path = entry.unwrap().path();
-        println!("{}", path.display()); // the last one shown is the one that fails
-        run(&std::fs::read(&path).unwrap());
-        inputs += 1;
-    }
-    assert!(inputs > 0, "{folder} is empty");
-}
+use harness::corpus::replay;
 
 #[test]
 fn the_corpus_of_nic_request() {

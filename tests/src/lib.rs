@@ -12,6 +12,7 @@
 //! - [`guest`]: a QEMU guest of Debian's cloud kernel and busybox, its console
 //! - [`rabbitmq`], [`postgres`], [`ganeti`]: the real services
 //! - [`debian`]: Debian systems to install the packages in, a chroot and a machine
+//! - [`corpus`]: the inputs that a fuzzer found
 //! - [`chain`]: all of it together: what `make demo` shows and the end-to-end test checks
 
 #![allow(
@@ -22,6 +23,7 @@
 )]
 
 pub mod chain;
+pub mod corpus;
 pub mod debian;
 pub mod ganeti;
 pub mod guest;
