@@ -1,6 +1,6 @@
 //! Logging: to the journal where systemd connected us to it, else to standard error.
 
-use std::io::{self, IsTerminal};
+use std::io;
 
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt;
@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 ///
 /// `filter` is in the syntax of `tracing`'s `EnvFilter` (`info`, `debug`, `nfdhcpd=trace,info`).
 /// Under systemd (`JOURNAL_STREAM` is set) records go to the journal with their fields;
-/// else to standard error, with the time, and in colour only on a terminal.
+/// else to standard error, with the time.
 ///
 /// # Errors
 /// A filter that cannot be parsed, with the reason.
@@ -28,7 +28,8 @@ pub fn init(filter: &str) -> Result<(), String> {
     }
     let stderr = fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        // Colours are not built in: to ask for them, on a terminal, would be an error.
+        .with_ansi(false)
         .with_target(false);
     let _ = registry.with(stderr).try_init();
     Ok(())
