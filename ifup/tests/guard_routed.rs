@@ -193,6 +193,43 @@ fn no_forged_frame_of_a_routed_guest_is_forwarded_or_believed() {
 }
 
 #[test]
+fn the_host_never_asks_on_the_tap_where_its_guest_is() {
+    // So no address of the host's, which has none in the network, is ever seen there.
+    let site = site("");
+    let cast = cast();
+    let node: MacAddr = {
+        let link = site.node.namespace.ip("link show up0").unwrap();
+        let mut words = link
+            .split_whitespace()
+            .skip_while(|word| *word != "link/ether");
+        words.nth(1).unwrap().parse().unwrap()
+    };
+    for number in 0..3 {
+        let packet = ipv4(
+            cast.router_ipv4,
+            cast.ipv4,
+            253,
+            &[number; 8],
+            &Ipv4::default(),
+        );
+        site.wire
+            .send(&ethernet(node, cast.other_mac, 0x0800, &packet))
+            .unwrap();
+        let first = site
+            .guest
+            .receive_matching(LIMIT, |frame| {
+                let kind = u16::from_be_bytes([frame[12], frame[13]]);
+                kind == 0x0806 || (kind == 0x0800 && frame[23] == 253)
+            })
+            .unwrap()
+            .expect("the packet");
+        assert_eq!(first[12..14], [8, 0], "asked: {first:02x?}");
+        assert_eq!(first[..6], cast.mac.octets());
+        assert_eq!(first[6..12], ROUTER.parse::<MacAddr>().unwrap().octets());
+    }
+}
+
+#[test]
 fn without_the_guard_forged_frames_are_forwarded_and_believed() {
     // So that the test above cannot pass for another reason.
     let site = site("[guard]\nenabled = false\n");
