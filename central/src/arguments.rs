@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::admin::reconcile;
 use crate::config;
 
 /// The API and the dispatcher of a Ganeti cloud
@@ -36,4 +37,9 @@ pub enum Command {
         /// The description, in TOML: see `central-seed.toml`
         file: PathBuf,
     },
+    /// Compare the clusters with the database, and repair what differs
+    ///
+    /// The service does this all the time. Here it is done now: two looks, and what both show
+    /// is repaired.
+    Reconcile(reconcile::Options),
 }

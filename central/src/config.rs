@@ -8,6 +8,8 @@ use agents::ganeti::names::Names;
 use agents::service::config::{self, ConfigError};
 use serde::Deserialize;
 
+pub use crate::reconcile::memory::Limit;
+
 /// Where the configuration is read from unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/snf-central/central.toml";
 
@@ -21,6 +23,7 @@ struct File {
     ganeti: GanetiFile,
     tokens: TokensFile,
     networks: NetworksFile,
+    reconcile: ReconcileFile,
 }
 
 #[derive(Debug, Deserialize)]
@@ -121,6 +124,24 @@ impl Default for NetworksFile {
     }
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ReconcileFile {
+    interval_seconds: u64,
+    most_percent: u8,
+    few: usize,
+}
+
+impl Default for ReconcileFile {
+    fn default() -> Self {
+        Self {
+            interval_seconds: 60,
+            most_percent: 10,
+            few: 3,
+        }
+    }
+}
+
 /// The checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -155,6 +176,10 @@ pub struct Config {
     pub custom_bridge: String,
     /// The bridges of which every PHYSICAL_VLAN network gets one.
     pub bridges: Vec<String>,
+    /// How often the clusters are compared with the database.
+    pub reconcile_interval: Duration,
+    /// How much of it one comparison may change.
+    pub reconcile_limit: Limit,
 }
 
 impl Config {
@@ -229,6 +254,15 @@ impl Config {
         positive("api.body_limit", file.api.body_limit as u64)?;
         let timeout = positive("ganeti.timeout_seconds", file.ganeti.timeout_seconds)?;
         let hours = positive("tokens.hours", file.tokens.hours.into())?;
+        let interval = positive(
+            "reconcile.interval_seconds",
+            file.reconcile.interval_seconds,
+        )?;
+        if file.reconcile.most_percent > 100 {
+            let percent = file.reconcile.most_percent.to_string();
+            let reason = "must be from 0 to 100".to_owned();
+            return Err(bad("reconcile.most_percent", &percent, reason));
+        }
         let known = ["MAC_FILTERED", "IP_LESS_ROUTED", "PHYSICAL_VLAN", "CUSTOM"];
         if let Some(other) = file
             .networks
@@ -260,6 +294,11 @@ impl Config {
             mac_filtered_bridge: file.networks.mac_filtered_bridge,
             custom_bridge: file.networks.custom_bridge,
             bridges: file.networks.bridges,
+            reconcile_interval: Duration::from_secs(interval),
+            reconcile_limit: Limit {
+                percent: file.reconcile.most_percent,
+                few: file.reconcile.few,
+            },
         })
     }
 }
@@ -297,6 +336,14 @@ mod tests {
             ("[broker]\nprefetch = 0", "broker.prefetch"),
             ("[ganeti]\nprefix = 'a-b'", "ganeti.prefix"),
             ("[ganeti]\nprefx = 'a'", "prefx"),
+            (
+                "[reconcile]\ninterval_seconds = 0",
+                "reconcile.interval_seconds",
+            ),
+            (
+                "[reconcile]\nmost_percent = 101",
+                "reconcile.most_percent = 101",
+            ),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");

@@ -57,5 +57,6 @@ async fn run(config: Config, command: Command) -> anyhow::Result<()> {
         Command::Migrate => admin::migrate(&config).await,
         Command::Check => admin::check::run(&config).await,
         Command::Seed { file } => admin::seed::run(&config, &file).await,
+        Command::Reconcile(options) => admin::reconcile::run(&config, &options).await,
     }
 }

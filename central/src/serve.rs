@@ -20,7 +20,7 @@ use crate::ganeti::measurement;
 use crate::ganeti::naming::Naming;
 use crate::ganeti::submission::Submitter;
 use crate::model::database;
-use crate::reconcile::polling;
+use crate::reconcile::{leader, polling};
 
 /// How often pending intents are tried.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -100,6 +100,12 @@ pub async fn run(
             stopped.clone(),
         ));
     }
+    background.spawn(leader::run(
+        Arc::clone(&ganeti),
+        config.reconcile_interval,
+        config.reconcile_limit,
+        stopped.clone(),
+    ));
     let service = api::service(Context::new(config, ganeti));
     tracing::info!(%address, "serving");
     listening(address);

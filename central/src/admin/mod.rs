@@ -1,7 +1,9 @@
 //! What operators do from a shell.
 
 pub mod check;
+pub mod reconcile;
 pub mod seed;
+mod table;
 
 use anyhow::Context;
 use sea_orm::DatabaseConnection;

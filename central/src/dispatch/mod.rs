@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod consumer;
+pub mod disks;
 pub mod heartbeat;
 pub mod machine;
 pub mod net;

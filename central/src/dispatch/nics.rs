@@ -1,21 +1,34 @@
 //! Making the NICs of a server what Ganeti says they are.
 
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
 use agents::addr::{self, Ipv6Net, MacAddr};
 use agents::message::InstanceNic;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait,
-    IntoActiveModel, QueryFilter,
+    IntoActiveModel, QueryFilter, QuerySelect,
 };
 
 use super::removal;
+use crate::ganeti::addresses::{self, AddressError, Holder};
 use crate::ganeti::naming::Naming;
-use crate::model::entity::{port, server, subnet};
+use crate::model::entity::{address, network, port, server, subnet};
 use crate::model::moment;
 
 pub const BUILD: &str = "BUILD";
 pub const ACTIVE: &str = "ACTIVE";
 pub const ERROR: &str = "ERROR";
+
+/// Which NICs are no more when the instance does not have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// Those that it had: one in BUILD may belong to a job that has not run yet.
+    Active,
+    /// All: no job is on its way.
+    All,
+}
 
 /// Applies the whole list of NICs that an instance has.
 ///
@@ -26,52 +39,150 @@ pub async fn make_so(
     transaction: &DatabaseTransaction,
     server: &server::Model,
     nics: &[InstanceNic],
+    absent: Absent,
 ) -> Result<(), DbErr> {
     let ports = port::Entity::find()
         .filter(port::Column::ServerId.eq(server.id))
         .filter(port::Column::DeletedAt.is_null())
         .all(transaction)
         .await?;
-    let networks: Vec<i64> = ports.iter().map(|port| port.network_id).collect();
+    let moved = networks_of(naming, transaction, nics).await?;
+    let mut networks: Vec<i64> = ports.iter().map(|port| port.network_id).collect();
+    networks.extend(&moved);
     let ranges = subnet::Entity::find()
         .filter(subnet::Column::NetworkId.is_in(networks))
-        .filter(subnet::Column::IpVersion.eq(6))
         .filter(subnet::Column::Live.eq(true))
         .all(transaction)
         .await?;
+    let range_of = |network: i64, version: i32| {
+        ranges
+            .iter()
+            .find(move |range| range.network_id == network && range.ip_version == version)
+    };
     let now = moment::now();
-    let mut seen = Vec::new();
+    for port in &ports {
+        let stays = nics.iter().any(|nic| port_of(naming, nic) == Some(port.id));
+        if !stays && (port.state == ACTIVE || absent == Absent::All) {
+            removal::clear_port(transaction, port.id, now).await?;
+        }
+    }
+    let mut done = HashSet::new();
     for (index, nic) in nics.iter().enumerate() {
-        let id = nic.name.as_deref().and_then(|name| naming.nic_id(name));
+        // Of two with one name the first is meant.
+        let id = port_of(naming, nic).filter(|id| done.insert(*id));
         let Some(port) = id.and_then(|id| ports.iter().find(|port| port.id == id)) else {
             // Somebody plugged it in without us; it is not ours to adopt.
             tracing::warn!(server = server.id, nic = nic.name.as_deref().unwrap_or("(unnamed)"),
                 mac = %nic.mac, "a NIC that we do not know");
             continue;
         };
-        seen.push(port.id);
-        let range = ranges
-            .iter()
-            .find(|range| range.network_id == port.network_id);
+        let network = nic
+            .network
+            .as_deref()
+            .and_then(|name| naming.network_id(name))
+            .filter(|network| moved.contains(network))
+            .unwrap_or(port.network_id);
+        let ip = nic.ip.clone().filter(|ip| !ip.is_empty());
         let mut row = port.clone().into_active_model();
+        let floating = hold(transaction, port, range_of(network, 4), ip.as_deref(), now).await?;
+        row.floating = ActiveValue::Set(floating);
+        row.network_id = ActiveValue::Set(network);
         row.state = ActiveValue::Set(ACTIVE.to_owned());
         row.nic_index = ActiveValue::Set(i32::try_from(index).ok());
         row.mac = ActiveValue::Set(Some(nic.mac.to_ascii_lowercase()));
-        row.ipv4 = ActiveValue::Set(nic.ip.clone().filter(|ip| !ip.is_empty()));
-        row.ipv6 = ActiveValue::Set(range.and_then(|range| by_mac(range, &nic.mac)));
-        if let Some(profile) = &nic.firewall {
-            row.firewall = ActiveValue::Set(profile_of_tag(profile).map(str::to_owned));
-        }
+        row.ipv4 = ActiveValue::Set(ip);
+        row.ipv6 = ActiveValue::Set(range_of(network, 6).and_then(|range| by_mac(range, &nic.mac)));
+        // No tag is a statement as well: the NIC has no firewall.
+        let profile = nic.firewall.as_deref().and_then(profile_of_tag);
+        row.firewall = ActiveValue::Set(profile.map(str::to_owned));
         row.updated_at = ActiveValue::Set(now);
         row.update(transaction).await?;
     }
-    for port in &ports {
-        // One in BUILD may belong to a job that has not run yet.
-        if port.state == ACTIVE && !seen.contains(&port.id) {
-            removal::clear_port(transaction, port.id, now).await?;
+    Ok(())
+}
+
+fn port_of(naming: &Naming, nic: &InstanceNic) -> Option<i64> {
+    nic.name.as_deref().and_then(|name| naming.nic_id(name))
+}
+
+/// The networks of ours that the NICs are in and that are there.
+async fn networks_of(
+    naming: &Naming,
+    transaction: &DatabaseTransaction,
+    nics: &[InstanceNic],
+) -> Result<Vec<i64>, DbErr> {
+    let named: Vec<i64> = nics
+        .iter()
+        .filter_map(|nic| naming.network_id(nic.network.as_deref()?))
+        .collect();
+    if named.is_empty() {
+        return Ok(named);
+    }
+    network::Entity::find()
+        .select_only()
+        .column(network::Column::Id)
+        .filter(network::Column::Id.is_in(named))
+        .filter(network::Column::DeletedAt.is_null())
+        .into_tuple()
+        .all(transaction)
+        .await
+}
+
+/// Makes `ip` the address that the port holds, and lets go of another one that it held; returns
+/// whether it is a floating one. An address that somebody else holds stays his: the port shows
+/// it, and a person must see to it.
+async fn hold(
+    transaction: &DatabaseTransaction,
+    port: &port::Model,
+    range: Option<&subnet::Model>,
+    ip: Option<&str>,
+    now: i64,
+) -> Result<bool, DbErr> {
+    let held = address::Entity::find()
+        .filter(address::Column::PortId.eq(port.id))
+        .filter(address::Column::Live.eq(true))
+        .all(transaction)
+        .await?;
+    if let Some(same) = held.iter().find(|row| Some(row.address.as_str()) == ip) {
+        return Ok(same.floating);
+    }
+    if !held.is_empty() {
+        removal::clear_addresses(transaction, port.id, now).await?;
+    }
+    let Some((range, ip)) = range.zip(ip.and_then(|ip| ip.parse::<Ipv4Addr>().ok())) else {
+        return Ok(false);
+    };
+    let other = address::Entity::find()
+        .filter(address::Column::SubnetId.eq(range.id))
+        .filter(address::Column::Number.eq(i64::from(u32::from(ip))))
+        .filter(address::Column::Live.eq(true))
+        .one(transaction)
+        .await?;
+    if let Some(other) = other {
+        if other.floating && other.port_id.is_none() && other.project_id == port.project_id {
+            let mut row = other.into_active_model();
+            row.port_id = ActiveValue::Set(Some(port.id));
+            row.updated_at = ActiveValue::Set(now);
+            row.update(transaction).await?;
+            return Ok(true);
+        }
+        tracing::error!(port = port.id, %ip, "the NIC has an address that somebody else holds");
+        return Ok(false);
+    }
+    let holder = Holder {
+        user_id: &port.user_id,
+        project_id: &port.project_id,
+        port_id: Some(port.id),
+        floating: false,
+    };
+    match addresses::take(transaction, range, Some(ip), &holder).await {
+        Ok(_) => Ok(false),
+        Err(AddressError::Database(error)) => Err(error),
+        Err(error) => {
+            tracing::warn!(port = port.id, %ip, %error, "the NIC's address is not held");
+            Ok(false)
         }
     }
-    Ok(())
 }
 
 /// Marks the NICs of a server whose creation failed.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::machine::{self, Change, Event};
 use super::register::{JobStatus, Order};
 use super::route::{Applied, RouteError};
-use super::{nics, removal};
+use super::{disks, nics, removal};
 use crate::ganeti::intent;
 use crate::ganeti::submission::Submitter;
 use crate::model::entity::{backend, diagnostic, flavor, intent as intent_row, server};
@@ -120,7 +120,14 @@ async fn carry_out(
     if change.nics
         && let Some(list) = &message.instance_nics
     {
-        nics::make_so(&ganeti.naming, transaction, &server, list).await?;
+        let absent = nics::Absent::Active;
+        nics::make_so(&ganeti.naming, transaction, &server, list, absent).await?;
+    }
+    // They come with the NICs, and so have their place in the order of events.
+    if change.nics
+        && let Some(list) = &message.instance_disks
+    {
+        disks::make_so(&ganeti.naming, transaction, &server, list).await?;
     }
     if change.shape
         && let Some((vcpus, ram)) = shape
@@ -224,7 +231,10 @@ fn shape(fields: &Value) -> Option<(i64, i64)> {
 }
 
 /// The flavor with these processors and memory that else is like the one the server has.
-async fn flavor_like(
+///
+/// # Errors
+/// The database fails.
+pub async fn flavor_like(
     transaction: &DatabaseTransaction,
     flavor_id: i64,
     vcpus: i64,

@@ -22,6 +22,16 @@ pub struct Order {
 }
 
 impl Order {
+    /// The place of what a look at the cluster has shown at `time`, when all jobs up to `job`
+    /// were over for the object: after everything that those jobs say, before what later ones do.
+    pub fn looked(job: i64, time: i64) -> Self {
+        Self {
+            job,
+            rank: FINAL,
+            time,
+        }
+    }
+
     pub fn new(job: u64, status: JobStatus, time: EventTime) -> Self {
         Self {
             job: i64::try_from(job).unwrap_or(i64::MAX),
@@ -59,6 +69,19 @@ impl JobStatus {
             "error" => Self::Error,
             _ => return None,
         })
+    }
+
+    /// As Ganeti writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Canceling => "canceling",
+            Self::Canceled => "canceled",
+            Self::Success => "success",
+            Self::Error => "error",
+        }
     }
 
     /// How far a job with this status is. A job may go back from `canceling` to an end only.

@@ -44,11 +44,31 @@ pub async fn clear(
     Ok(())
 }
 
-/// Frees the addresses of a NIC that is no more: a floating one stays its owner's.
+/// Ends a NIC that is no more, and frees its addresses.
 ///
 /// # Errors
 /// The database fails.
 pub async fn clear_port(
+    transaction: &DatabaseTransaction,
+    port_id: i64,
+    now: i64,
+) -> Result<(), DbErr> {
+    clear_addresses(transaction, port_id, now).await?;
+    port::Entity::update_many()
+        .col_expr(port::Column::State, Expr::value("DELETED"))
+        .col_expr(port::Column::UpdatedAt, Expr::value(now))
+        .col_expr(port::Column::DeletedAt, Expr::value(now))
+        .filter(port::Column::Id.eq(port_id))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
+/// Frees the addresses that a NIC holds: a floating one stays its owner's.
+///
+/// # Errors
+/// The database fails.
+pub async fn clear_addresses(
     transaction: &DatabaseTransaction,
     port_id: i64,
     now: i64,
@@ -67,13 +87,6 @@ pub async fn clear_port(
         .filter(address::Column::PortId.eq(port_id))
         .filter(address::Column::Floating.eq(false))
         .filter(address::Column::Live.eq(true))
-        .exec(transaction)
-        .await?;
-    port::Entity::update_many()
-        .col_expr(port::Column::State, Expr::value("DELETED"))
-        .col_expr(port::Column::UpdatedAt, Expr::value(now))
-        .col_expr(port::Column::DeletedAt, Expr::value(now))
-        .filter(port::Column::Id.eq(port_id))
         .exec(transaction)
         .await?;
     Ok(())

@@ -42,4 +42,8 @@ impl Naming {
     pub fn nic_id(&self, name: &str) -> Option<i64> {
         i64::try_from(self.0.nic_id(name)?).ok()
     }
+
+    pub fn volume_id(&self, name: &str) -> Option<i64> {
+        i64::try_from(self.0.volume_id(name)?).ok()
+    }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::{Client, Method, StatusCode};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::tls::{self, TlsError};
@@ -112,6 +113,49 @@ impl Rapi {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Option<Value>, RapiError> {
+        let Some(text) = self.exchange(method, path, query, body).await? else {
+            return Ok(None);
+        };
+        self.parse(path, &text).map(Some)
+    }
+
+    /// `GET path` as a type that has only what is needed: a bulk answer is long, and as
+    /// [`Value`] several times that.
+    ///
+    /// # Errors
+    /// See [`RapiError`]; [`RapiError::Unknown`] also for an answer of another shape.
+    pub async fn read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, RapiError> {
+        let text = self.exchange(Method::GET, path, query, None).await?;
+        self.parse(path, &text.ok_or_else(|| self.nothing(path))?)
+    }
+
+    fn parse<T: DeserializeOwned>(&self, path: &str, text: &[u8]) -> Result<T, RapiError> {
+        serde_json::from_slice(text).map_err(|error| RapiError::Unknown {
+            url: format!("{}{path}", self.base),
+            reason: format!("the answer is not what it should be: {error}"),
+        })
+    }
+
+    fn nothing(&self, path: &str) -> RapiError {
+        RapiError::Refused {
+            url: format!("{}{path}", self.base),
+            status: 404,
+            message: "nothing there".to_owned(),
+        }
+    }
+
+    /// The bytes of the answer to a call; `None` for 404.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Option<Vec<u8>>, RapiError> {
         let url = format!("{}{path}", self.base);
         let mut address = reqwest::Url::parse(&url).map_err(|error| RapiError::Unreachable {
             url: url.clone(),
@@ -153,12 +197,8 @@ impl Rapi {
                 });
             }
         }
-        let answer = serde_json::from_slice::<Value>(&text);
         if status.is_success() {
-            return answer.map(Some).map_err(|error| RapiError::Unknown {
-                url,
-                reason: format!("the answer is not JSON: {error}"),
-            });
+            return Ok(Some(text));
         }
         if status == StatusCode::NOT_FOUND {
             return Ok(None);
@@ -174,7 +214,7 @@ impl Rapi {
                 reason: status.to_string(),
             });
         }
-        let message = answer
+        let message = serde_json::from_slice::<Value>(&text)
             .ok()
             .and_then(|answer| Some(answer.get("message")?.as_str()?.to_owned()))
             .map_or_else(|| status.to_string(), |text| unescaped(&text));
@@ -225,11 +265,7 @@ impl Rapi {
     pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, RapiError> {
         self.call(Method::GET, path, query, None)
             .await?
-            .ok_or_else(|| RapiError::Refused {
-                url: format!("{}{path}", self.base),
-                status: 404,
-                message: "nothing there".to_owned(),
-            })
+            .ok_or_else(|| self.nothing(path))
     }
 
     /// An instance as `GET /2/instances/N` has it; none: there is no such instance.

@@ -1,3 +1,21 @@
-//! Keeping the database right where events could not: without a broker, after losses.
+//! Keeping the database right where events could not: without a broker, after losses, and after
+//! somebody has changed something behind our back.
+//!
+//! `polling` follows jobs by asking for them. The reconciler looks at everything a cluster has,
+//! `seen`, and at what the database has of it, `known`; `compare` tells the differences, `memory`
+//! which of them are acted on, `repair` acts. `pass` does all that for every cluster, `leader` at
+//! an interval, in one process of all.
 
+pub mod compare;
+pub mod difference;
+pub mod known;
+pub mod leader;
+pub mod lease;
+pub mod memory;
+pub mod pass;
 pub mod polling;
+pub mod pools;
+pub mod repair;
+pub mod seen;
+#[cfg(test)]
+mod tests;

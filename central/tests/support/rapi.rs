@@ -45,6 +45,8 @@ struct Inner {
     networks: BTreeMap<String, Value>,
     /// The NICs of each instance.
     instances: BTreeMap<String, Vec<Value>>,
+    /// What else of each instance is not as recorded, by the names of RAPI's fields.
+    fields: BTreeMap<String, BTreeMap<String, Value>>,
     next_job: i64,
     /// Jobs end by themselves, a moment after they came.
     automatic: bool,
@@ -87,6 +89,45 @@ impl FakeRapi {
         self.inner.lock().unwrap().automatic = true;
     }
 
+    /// Somebody changes an instance in Ganeti without us.
+    pub fn change(&self, instance: &str, field: &str, value: Value) {
+        let mut inner = self.inner.lock().unwrap();
+        let fields = inner.fields.entry(instance.to_owned()).or_default();
+        fields.insert(field.to_owned(), value);
+    }
+
+    /// Somebody changes the NICs of an instance in Ganeti without us.
+    pub fn change_nics(&self, instance: &str, change: impl FnOnce(&mut Vec<Value>)) {
+        let mut inner = self.inner.lock().unwrap();
+        change(inner.instances.get_mut(instance).unwrap());
+    }
+
+    /// Somebody removes an instance in Ganeti without us.
+    pub fn lose(&self, instance: &str) {
+        self.inner.lock().unwrap().instances.remove(instance);
+    }
+
+    /// Somebody makes an instance in Ganeti without us.
+    pub fn smuggle(&self, instance: &str) {
+        let mut inner = self.inner.lock().unwrap();
+        inner.instances.insert(instance.to_owned(), Vec::new());
+    }
+
+    pub fn instances(&self) -> Vec<String> {
+        let inner = self.inner.lock().unwrap();
+        inner.instances.keys().cloned().collect()
+    }
+
+    /// The networks, to be changed at will.
+    pub fn with_networks<T>(&self, work: impl FnOnce(&mut BTreeMap<String, Value>) -> T) -> T {
+        work(&mut self.inner.lock().unwrap().networks)
+    }
+
+    /// All jobs leave the queue for the archive, and the archive.
+    pub fn forget_jobs(&self) {
+        self.inner.lock().unwrap().jobs.clear();
+    }
+
     /// The calls that made jobs, in order.
     pub fn submissions(&self) -> Vec<Call> {
         let inner = self.inner.lock().unwrap();
@@ -104,7 +145,7 @@ impl FakeRapi {
     }
 
     /// The recorded instance with another name and other NICs.
-    fn instance(&self, name: &str, nics: &[Value]) -> Response {
+    fn instance(&self, name: &str, nics: &[Value], inner: &Inner) -> Value {
         let mut instance = self.recorded["instance"]["body"].clone();
         instance["name"] = json!(name);
         instance["tags"] = json!([]);
@@ -116,7 +157,10 @@ impl FakeRapi {
         ] {
             instance[column] = nics.iter().map(|nic| nic[field].clone()).collect();
         }
-        respond(StatusCode::OK, &instance)
+        for (field, value) in inner.fields.get(name).into_iter().flatten() {
+            instance[field] = value.clone();
+        }
+        instance
     }
 
     fn recorded(&self, name: &str) -> Response {
@@ -233,7 +277,25 @@ fn get(rapi: &FakeRapi, inner: &Inner, path: &str, query: &str) -> Response {
         "/2/groups" => rapi.recorded("groups"),
         "/2/nodes" if query.contains("bulk=1") => rapi.recorded("nodes"),
         "/2/jobs" if query.contains("bulk=1") => {
-            respond(StatusCode::OK, &inner.jobs.values().cloned().collect())
+            let jobs = inner.jobs.values();
+            let now = jobs.map(|job| job_now(job, inner.automatic)).collect();
+            respond(StatusCode::OK, &now)
+        }
+        "/2/instances" if query.contains("bulk=1") => {
+            let all = inner.instances.iter();
+            let all = all.map(|(name, nics)| rapi.instance(name, nics, inner));
+            respond(StatusCode::OK, &all.collect())
+        }
+        "/2/networks" if query.contains("bulk=1") => {
+            let all = inner.networks.iter().map(|(name, network)| {
+                let mut network = network.clone();
+                network["name"] = json!(name);
+                let nics = inner.instances.values().flatten();
+                let users = nics.filter(|nic| nic["network"] == json!(name));
+                network["inst_list"] = users.map(|_| json!("somebody")).collect();
+                network
+            });
+            respond(StatusCode::OK, &all.collect())
         }
         _ => {
             if let Some(name) = path.strip_prefix("/2/networks/")
@@ -244,7 +306,7 @@ fn get(rapi: &FakeRapi, inner: &Inner, path: &str, query: &str) -> Response {
             if let Some(name) = path.strip_prefix("/2/instances/")
                 && let Some(nics) = inner.instances.get(name)
             {
-                return rapi.instance(name, nics);
+                return respond(StatusCode::OK, &rapi.instance(name, nics, inner));
             }
             if let Some(id) = path.strip_prefix("/2/jobs/") {
                 let job = id.parse().ok().and_then(|id: i64| inner.jobs.get(&id));
@@ -302,6 +364,8 @@ fn unknown_parameter(method: &Method, path: &str, body: &Value) -> Option<String
             "conflicts_check",
             "depends",
         ],
+        ("PUT", "disconnect") => &["group_name", "depends"],
+        ("PUT" | "DELETE", "tags") => &[],
         ("PUT", "modify") => &[
             "nics", "disks", "beparams", "hvparams", "hotplug", "depends",
         ],
@@ -349,7 +413,10 @@ fn opcode(method: &Method, path: &str, body: &Value) -> &'static str {
         ("PUT", "shutdown") => "OP_INSTANCE_SHUTDOWN",
         ("PUT", "startup") => "OP_INSTANCE_STARTUP",
         ("POST", "reboot") => "OP_INSTANCE_REBOOT",
+        ("PUT", "tags") => "OP_TAGS_SET",
+        ("DELETE", "tags") => "OP_TAGS_DEL",
         ("DELETE", _) if instance => "OP_INSTANCE_REMOVE",
+        ("DELETE", _) => "OP_NETWORK_REMOVE",
         _ => panic!("{method} {path}: {body}"),
     }
 }
@@ -388,10 +455,32 @@ fn change_instance(inner: &mut Inner, opcode: &str, path: &str, body: &Value) {
         "OP_INSTANCE_CREATE" => {
             let nics = body["nics"].as_array().unwrap();
             let nics = nics.iter().map(|nic| with_mac(nic, next())).collect();
+            let disks = body["disks"].as_array().unwrap();
+            let column = |name: &str| disks.iter().map(|disk| disk[name].clone()).collect();
+            let fields = [
+                ("disk.names", column("name")),
+                ("disk.sizes", column("size")),
+                ("beparams", body["beparams"].clone()),
+            ];
+            let fields = fields.map(|(name, value): (_, Value)| (name.to_owned(), value));
+            inner.fields.insert(name.clone(), fields.into());
             inner.instances.insert(name, nics);
         }
         "OP_INSTANCE_REMOVE" => {
             inner.instances.remove(&name);
+        }
+        "OP_INSTANCE_SHUTDOWN" | "OP_INSTANCE_STARTUP" | "OP_INSTANCE_REBOOT" => {
+            let fields = inner.fields.entry(name).or_default();
+            let running = opcode != "OP_INSTANCE_SHUTDOWN";
+            fields.insert("oper_state".to_owned(), json!(running));
+        }
+        "OP_NETWORK_REMOVE" => {
+            let name = network_of(path, body).as_str().unwrap().to_owned();
+            inner.networks.remove(&name);
+        }
+        "OP_TAGS_DEL" => {
+            let fields = inner.fields.entry(name).or_default();
+            fields.insert("tags".to_owned(), json!([]));
         }
         "OP_INSTANCE_SET_PARAMS" => {
             let Some(nics) = inner.instances.get_mut(&name) else {

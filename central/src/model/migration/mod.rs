@@ -2,6 +2,7 @@
 
 mod m0001_first;
 mod m0002_quotas;
+mod m0003_reconciler;
 
 use sea_orm_migration::prelude::*;
 
@@ -10,6 +11,10 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_first::First), Box::new(m0002_quotas::Quotas)]
+        vec![
+            Box::new(m0001_first::First),
+            Box::new(m0002_quotas::Quotas),
+            Box::new(m0003_reconciler::Reconciler),
+        ]
     }
 }

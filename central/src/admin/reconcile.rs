@@ -1,0 +1,135 @@
+//! `snf-central reconcile`: what differs between the clusters and the database, and its repair.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+
+use super::table;
+use crate::config::{Config, Limit};
+use crate::model::entity::backend;
+use crate::reconcile::difference::Difference;
+use crate::reconcile::pass::{self, Reconciler};
+use crate::reconcile::pools;
+use crate::serve;
+
+/// What is to be done.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Show what differs, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Only this backend
+    #[arg(long, value_name = "NAME")]
+    pub backend: Option<String>,
+    /// Repair however many servers would change
+    #[arg(long, conflicts_with = "dry_run")]
+    pub force: bool,
+    /// The time between the two looks, in seconds
+    #[arg(
+        long,
+        default_value_t = 10,
+        value_name = "SECONDS",
+        conflicts_with = "dry_run"
+    )]
+    pub pause: u64,
+}
+
+/// Prints what differs and, unless told not to, repairs what differs twice.
+///
+/// # Errors
+/// A cluster cannot be looked at, too much would change, or the database fails; what could be
+/// found out has been said by then.
+pub async fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
+    let database = super::open(config).await?;
+    let ganeti = serve::submitter(config, database);
+    if let Some(name) = &options.backend {
+        let known = backend::Entity::find()
+            .filter(backend::Column::Name.eq(name))
+            .one(&ganeti.database)
+            .await?;
+        if known.is_none() {
+            bail!("no backend is called {name:?}");
+        }
+    }
+    let mut rows = vec![titles()];
+    let mut troubles = Vec::new();
+    if options.dry_run {
+        let mut backends = backend::Entity::find()
+            .filter(backend::Column::Offline.eq(false))
+            .all(&ganeti.database)
+            .await?;
+        backends.retain(|row| {
+            options
+                .backend
+                .as_ref()
+                .is_none_or(|name| *name == row.name)
+        });
+        for backend in backends {
+            match pass::look(&ganeti, &backend).await {
+                Ok(look) => {
+                    let differences = look.differences.iter();
+                    rows.extend(differences.map(|found| row(&backend.name, found, "")));
+                }
+                Err(error) => troubles.push(format!("backend {}: {error}", backend.name)),
+            }
+        }
+        if options.backend.is_none() {
+            let differences = pools::all(&ganeti.database).await?;
+            rows.extend(differences.iter().map(|found| row("-", found, "")));
+        }
+    } else {
+        let limit = match options.force {
+            true => Limit {
+                percent: 100,
+                few: usize::MAX,
+            },
+            false => config.reconcile_limit,
+        };
+        let mut reconciler = Reconciler::new(ganeti, limit);
+        reconciler.pass(options.backend.as_deref()).await?;
+        tokio::time::sleep(Duration::from_secs(options.pause)).await;
+        for report in reconciler.pass(options.backend.as_deref()).await? {
+            let name = report.backend.as_deref().unwrap_or("-");
+            let repaired = report.repaired.iter();
+            rows.extend(repaired.map(|found| row(name, found, "repaired")));
+            let left = report.left.iter();
+            rows.extend(left.map(|found| row(name, found, "left as it is")));
+            troubles.extend(report.trouble.map(|text| format!("backend {name}: {text}")));
+        }
+    }
+    if rows.len() == 1 {
+        println!("nothing differs");
+    } else {
+        print!("{}", table::lines(&rows));
+    }
+    for trouble in &troubles {
+        println!("{trouble}");
+    }
+    if !troubles.is_empty() {
+        bail!("{} backends could not be reconciled", troubles.len());
+    }
+    Ok(())
+}
+
+fn titles() -> [String; 6] {
+    ["BACKEND", "OBJECT", "WHAT", "DATABASE", "CLUSTER", ""].map(str::to_owned)
+}
+
+/// A difference as a row of the table.
+fn row(backend: &str, difference: &Difference, done: &str) -> [String; 6] {
+    let note = match (&difference.repair, done) {
+        (None, _) => "for a person to look at",
+        (Some(repair), "") if repair.destroys() => "would be removed",
+        (Some(_), "") => "would be repaired",
+        (Some(_), done) => done,
+    };
+    [
+        backend.to_owned(),
+        difference.object.to_string(),
+        difference.what.to_string(),
+        difference.before.clone(),
+        difference.after.clone(),
+        note.to_owned(),
+    ]
+}
