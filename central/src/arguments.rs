@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::admin::reconcile;
+use crate::admin::{queue, reconcile, status};
 use crate::config;
 
 /// The API and the dispatcher of a Ganeti cloud
@@ -42,4 +42,15 @@ pub enum Command {
     /// The service does this all the time. Here it is done now: two looks, and what both show
     /// is repaired.
     Reconcile(reconcile::Options),
+    /// Show how the clusters, their eventds, the broker and the reconciler are
+    ///
+    /// Every eventd is asked through its cluster and answers through the broker. Exit status:
+    /// 0 all is well; 1 something is not, or there are dead letters.
+    Status(status::Options),
+    /// Look at the messages that could not be applied
+    Queue {
+        /// What to do with them
+        #[command(subcommand)]
+        command: queue::Command,
+    },
 }

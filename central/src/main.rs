@@ -57,6 +57,8 @@ async fn run(config: Config, command: Command) -> anyhow::Result<()> {
         Command::Migrate => admin::migrate(&config).await,
         Command::Check => admin::check::run(&config).await,
         Command::Seed { file } => admin::seed::run(&config, &file).await,
+        Command::Status(options) => admin::status::run(&config, &options).await,
+        Command::Queue { command } => admin::queue::run(&config, &command).await,
         Command::Reconcile(options) => admin::reconcile::run(&config, &options).await,
     }
 }

@@ -1,8 +1,10 @@
 //! What operators do from a shell.
 
 pub mod check;
+pub mod queue;
 pub mod reconcile;
 pub mod seed;
+pub mod status;
 mod table;
 
 use anyhow::Context;

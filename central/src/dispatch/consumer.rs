@@ -83,6 +83,13 @@ impl Names {
     }
 }
 
+/// The names of the queues that are consumed, and of the one for dead letters.
+pub fn queues(prefix: &str) -> (Vec<String>, String) {
+    let names = Names::new(prefix);
+    let live = names.bindings.into_iter().map(|binding| binding.queue);
+    (live.collect(), names.dead)
+}
+
 /// Consumes until `stop` says so. A broker that is away is waited for, and said so once.
 pub async fn run(
     ganeti: Arc<Submitter>,
@@ -125,7 +132,7 @@ pub async fn run(
 }
 
 /// A URL without its password.
-fn shown(url: &str) -> String {
+pub fn shown(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
         _ => url.to_owned(),
@@ -181,16 +188,29 @@ async fn session(
     Ended::Lost(reason)
 }
 
-async fn open(url: &str, names: &Names) -> Result<Connection, String> {
+/// A connection that the broker shows by `name`.
+///
+/// # Errors
+/// The URL is none, or the broker does not answer.
+pub async fn connect(url: &str, name: &str) -> Result<Connection, String> {
     let mut uri = AMQPUri::from_str(url)?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     uri.query.connection_timeout.get_or_insert(CONNECT_MILLIS);
-    let properties =
-        ConnectionProperties::default().with_connection_name("snf-central dispatcher".into());
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
     let work = async {
         let tls = tls(&uri)?;
         let runtime = lapin::runtime::default_runtime()?;
-        let connection = Connection::connect_uri_with_config(uri, properties, tls, runtime).await?;
+        Connection::connect_uri_with_config(uri, properties, tls, runtime).await
+    };
+    tokio::time::timeout(ANSWER, work)
+        .await
+        .map_err(|_| unanswered())?
+        .map_err(|error| error.to_string())
+}
+
+async fn open(url: &str, names: &Names) -> Result<Connection, String> {
+    let connection = connect(url, "snf-central dispatcher").await?;
+    let work = async {
         let channel = connection.create_channel().await?;
         let durable = ExchangeDeclareOptions {
             durable: true,
@@ -330,6 +350,11 @@ fn text(text: &str) -> AMQPValue {
 fn quorum() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), text("quorum"));
+    // Of the dead letters as well: looking at them is a delivery.
+    arguments.insert(
+        "x-delivery-limit".into(),
+        AMQPValue::LongLongInt(DELIVERY_LIMIT),
+    );
     arguments
 }
 
@@ -353,10 +378,6 @@ async fn consume(
     let queue = binding.queue.as_str();
     let mut arguments = quorum();
     arguments.insert("x-dead-letter-exchange".into(), text(dead));
-    arguments.insert(
-        "x-delivery-limit".into(),
-        AMQPValue::LongLongInt(DELIVERY_LIMIT),
-    );
     with_channel(connection, |channel| async move {
         let begin = async {
             channel

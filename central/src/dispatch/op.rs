@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::machine::{self, Change, Event};
 use super::register::{JobStatus, Order};
+use super::retry::{self, Retry};
 use super::route::{Applied, RouteError};
 use super::{disks, nics, removal};
 use crate::ganeti::intent;
@@ -43,6 +44,16 @@ pub async fn apply(ganeti: &Arc<Submitter>, message: &OpMessage) -> Result<Appli
             "a message about a server that we do not know");
         return Ok(Applied::NotOurs);
     };
+    match retry::of(&transaction, &server, message, status).await? {
+        Retry::No => {}
+        Retry::Done => return Ok(Applied::Stale),
+        Retry::Again(intent) => {
+            transaction.commit().await?;
+            tracing::info!(instance = %message.instance, job = message.job_id, intent,
+                "resources were locked by others: the creation is asked for again");
+            return Ok(Applied::Yes);
+        }
+    }
     let shape = shape(&message.job_fields);
     let event = Event {
         order: Order::new(message.job_id, status, message.event_time),

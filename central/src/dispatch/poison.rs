@@ -10,6 +10,10 @@ pub const REASON: &str = "x-reason";
 /// The header that says from which queue it came.
 pub const QUEUE: &str = "x-queue";
 
+/// The header that keeps the routing key that the message was sent with: a second try comes
+/// without it.
+pub const ROUTING_KEY: &str = "x-routing-key";
+
 /// The longest reason that is kept, in bytes.
 const REASON_LIMIT: usize = 1000;
 
@@ -36,6 +40,13 @@ pub async fn bury(
         QUEUE.into(),
         AMQPValue::LongString(LongString::from(queue.as_bytes())),
     );
+    if !headers.contains_key(ROUTING_KEY) {
+        let key = delivery.routing_key.as_str().as_bytes();
+        headers.insert(
+            ROUTING_KEY.into(),
+            AMQPValue::LongString(LongString::from(key)),
+        );
+    }
     let properties = delivery
         .properties
         .clone()

@@ -13,9 +13,14 @@ pub const RECONCILER: &str = "reconciler";
 
 /// A name that no other process has.
 pub fn holder() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let chance = getrandom::u64().unwrap_or_default();
-    format!("{}:{}:{chance:016x}", host.trim(), std::process::id())
+    format!("{}:{}:{chance:016x}", host(), std::process::id())
+}
+
+/// The name of this host.
+pub fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// Takes or renews a lease for `micros` microseconds; false: another one has it.

@@ -1,7 +1,9 @@
 //! A central on SQLite, a RAPI that answers as the recorded one did, a client of the API.
 #![allow(dead_code)]
 
+pub mod broker;
 pub mod rapi;
+pub mod replay;
 
 use std::path::Path;
 use std::time::Duration;
@@ -224,13 +226,22 @@ async fn answer(request: reqwest::RequestBuilder) -> Answer {
     }
 }
 
-/// Waits until `condition` holds, at most 120 seconds.
+/// Waits until `condition` holds; a busy machine has its time.
 pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
+    until_within(Duration::from_secs(120), what, condition).await;
+}
+
+/// As [`until`], for as long as `patience`.
+pub async fn until_within<F: Future<Output = bool>>(
+    patience: Duration,
+    what: &str,
+    condition: impl Fn() -> F,
+) {
+    let deadline = tokio::time::Instant::now() + patience;
     while !condition().await {
         assert!(
             tokio::time::Instant::now() < deadline,
-            "waited 120 s for {what}"
+            "waited {patience:?} for {what}"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

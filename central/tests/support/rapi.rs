@@ -1,7 +1,7 @@
 //! A RAPI for tests: it answers with what a real Ganeti 3.0.2 answered (`data/rapi.json`) and
 //! refuses what that one refuses: unknown parameters, networks that are there already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -48,6 +48,10 @@ struct Inner {
     /// What else of each instance is not as recorded, by the names of RAPI's fields.
     fields: BTreeMap<String, BTreeMap<String, Value>>,
     next_job: i64,
+    /// The next creations fail with these results.
+    failures: VecDeque<Value>,
+    /// How the jobs that failed did so.
+    results: BTreeMap<i64, Value>,
     /// Jobs end by themselves, a moment after they came.
     automatic: bool,
 }
@@ -87,6 +91,11 @@ impl FakeRapi {
     /// From now on jobs succeed by themselves, a moment after they came.
     pub fn succeed(&self) {
         self.inner.lock().unwrap().automatic = true;
+    }
+
+    /// The next creation fails with this result.
+    pub fn fail(&self, result: Value) {
+        self.inner.lock().unwrap().failures.push_back(result);
     }
 
     /// Somebody changes an instance in Ganeti without us.
@@ -253,7 +262,14 @@ async fn answer(State(rapi): State<FakeRapi>, request: Request) -> Response {
             .entry(name.to_owned())
             .or_insert_with(|| json!({}))["group_list"] = group;
     }
-    change_instance(&mut inner, opcode, &path, &body);
+    let failure = match opcode {
+        "OP_INSTANCE_CREATE" => inner.failures.pop_front(),
+        _ => None,
+    };
+    match failure {
+        Some(result) => drop(inner.results.insert(job, result)),
+        None => change_instance(&mut inner, opcode, &path, &body),
+    }
     inner.calls.push(Call {
         method: parts.method.to_string(),
         path,
@@ -278,7 +294,7 @@ fn get(rapi: &FakeRapi, inner: &Inner, path: &str, query: &str) -> Response {
         "/2/nodes" if query.contains("bulk=1") => rapi.recorded("nodes"),
         "/2/jobs" if query.contains("bulk=1") => {
             let jobs = inner.jobs.values();
-            let now = jobs.map(|job| job_now(job, inner.automatic)).collect();
+            let now = jobs.map(|job| job_now(job, inner)).collect();
             respond(StatusCode::OK, &now)
         }
         "/2/instances" if query.contains("bulk=1") => {
@@ -311,7 +327,7 @@ fn get(rapi: &FakeRapi, inner: &Inner, path: &str, query: &str) -> Response {
             if let Some(id) = path.strip_prefix("/2/jobs/") {
                 let job = id.parse().ok().and_then(|id: i64| inner.jobs.get(&id));
                 return match job {
-                    Some(job) => respond(StatusCode::OK, &job_now(job, inner.automatic)),
+                    Some(job) => respond(StatusCode::OK, &job_now(job, inner)),
                     None => rapi.recorded("no_job"),
                 };
             }
@@ -388,16 +404,21 @@ fn timestamp(ago: Duration) -> Value {
 }
 
 /// A job as it is by now.
-fn job_now(job: &Value, automatic: bool) -> Value {
+fn job_now(job: &Value, inner: &Inner) -> Value {
     let mut job = job.clone();
     let received = job["received_ts"][0].as_u64().unwrap() as f64
         + job["received_ts"][1].as_u64().unwrap() as f64 / 1e6;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    if automatic && now.as_secs_f64() - received > 0.2 {
+    if inner.automatic && now.as_secs_f64() - received > 0.2 {
         job["status"] = json!("success");
         job["opstatus"] = json!(["success"]);
         job["start_ts"] = job["received_ts"].clone();
         job["end_ts"] = timestamp(Duration::from_millis(100));
+        if let Some(result) = inner.results.get(&job["id"].as_i64().unwrap()) {
+            job["status"] = json!("error");
+            job["opstatus"] = json!(["error"]);
+            job["opresult"] = json!([result]);
+        }
     }
     job
 }

@@ -1,0 +1,159 @@
+//! A network namespace with a broker, agents that speak to it, and recorded messages.
+#![allow(dead_code)]
+
+use std::future::Future;
+
+use harness::netns::Netns;
+use harness::rabbitmq::{Place, RabbitMq};
+use harness::scratch::Scratch;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use serde_json::{Value, json};
+
+use super::Central;
+use super::rapi::FakeRapi;
+
+const PORT: u16 = 5672;
+
+/// Runs a test in a network namespace of its own, with a broker that may be started there.
+pub fn isolated<F: Future<Output = ()>>(test: impl FnOnce(Site) -> F) {
+    let netns = Netns::new().unwrap();
+    netns.enter().unwrap();
+    let site = Site {
+        scratch: Scratch::new("central-dispatch").unwrap(),
+        netns,
+    };
+    // Its threads are in the namespace, since this one is.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(test(site));
+}
+
+pub struct Site {
+    pub scratch: Scratch,
+    pub netns: Netns,
+}
+
+impl Site {
+    pub fn broker(&self) -> RabbitMq {
+        let folder = self.scratch.join("rabbitmq");
+        RabbitMq::start(Place::Netns(&self.netns), &folder, "127.0.0.1", PORT).unwrap()
+    }
+
+    pub async fn central(&self) -> Central {
+        let url = format!("amqp://guest:guest@127.0.0.1:{PORT}/%2f");
+        let more = format!("[broker]\nurls = ['{url}']\n");
+        Central::with(FakeRapi::start().await, &more).await
+    }
+}
+
+/// Speaks to the broker as eventd does.
+pub struct Agents {
+    pub channel: Channel,
+    _connection: Connection,
+}
+
+impl Agents {
+    pub async fn connect(broker: &RabbitMq) -> Self {
+        let properties = ConnectionProperties::default();
+        let connection = Connection::connect(&broker.uri(), properties)
+            .await
+            .unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .unwrap();
+        let durable = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        channel
+            .exchange_declare(
+                "ganeti".into(),
+                ExchangeKind::Topic,
+                durable,
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+        Self {
+            channel,
+            _connection: connection,
+        }
+    }
+
+    pub async fn send_raw(&self, key: &str, body: &[u8]) {
+        self.channel
+            .basic_publish(
+                "ganeti".into(),
+                key.into(),
+                BasicPublishOptions::default(),
+                body,
+                BasicProperties::default().with_delivery_mode(2),
+            )
+            .await
+            .unwrap()
+            .await
+            .unwrap();
+    }
+
+    /// Sends the next messages of a list, without waiting in between; returns where it goes on.
+    pub async fn send_many(
+        &self,
+        messages: &[(&'static str, Value)],
+        from: usize,
+        count: usize,
+    ) -> usize {
+        let end = messages.len().min(from + count);
+        let mut confirms = Vec::new();
+        for (topic, message) in &messages[from..end] {
+            let key = format!("ganeti.snf.event.{topic}");
+            let body = message.to_string();
+            let confirm = self
+                .channel
+                .basic_publish(
+                    "ganeti".into(),
+                    key.as_str().into(),
+                    BasicPublishOptions::default(),
+                    body.as_bytes(),
+                    BasicProperties::default().with_delivery_mode(2),
+                )
+                .await
+                .unwrap();
+            confirms.push(confirm);
+        }
+        for confirm in confirms {
+            confirm.await.unwrap();
+        }
+        end
+    }
+
+    pub async fn send(&self, topic: &str, message: &Value) {
+        let key = format!("ganeti.snf.event.{topic}");
+        self.send_raw(&key, message.to_string().as_bytes()).await;
+    }
+}
+
+pub fn recorded(name: &str) -> Vec<Value> {
+    let all: Value = serde_json::from_str(include_str!("../data/messages.json")).unwrap();
+    all[name].as_array().unwrap().clone()
+}
+
+/// The recorded messages of one kind of job, as of `job` on `instance`.
+pub fn story(operation: &str, instance: &str, job: i64, address: &str) -> Vec<Value> {
+    let mut messages = recorded("life");
+    messages.retain(|message| message["operation"] == operation);
+    for message in &mut messages {
+        message["jobId"] = json!(job);
+        message["instance"] = json!(instance);
+        if let Some(nic) = message.pointer_mut("/instance_nics/0") {
+            nic["ip"] = json!(address);
+        }
+    }
+    messages
+}
