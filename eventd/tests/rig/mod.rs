@@ -28,6 +28,9 @@ pub const CLUSTER: &str = "cluster.gnt.lab";
 pub const NODE: &str = "node1.gnt.lab";
 pub const PORT: u16 = 5672;
 
+/// When a message that must come is given up: a machine may be busy with much else.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A captured version of a job file.
 pub struct Version {
     pub step: String,
@@ -261,7 +264,7 @@ impl Consumer {
 
     /// The next message.
     pub fn next(&self) -> Result<Received> {
-        self.within(wait::USUAL)?.context("no message came in time")
+        self.within(PATIENCE)?.context("no message came in time")
     }
 
     /// The next message, if one comes so soon.
