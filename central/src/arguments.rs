@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::admin::{queue, reconcile, status};
+use crate::admin::{objects, queue, reconcile, status};
 use crate::config;
 
 /// The API and the dispatcher of a Ganeti cloud
@@ -30,6 +30,35 @@ pub enum Command {
     Migrate,
     /// Check the configuration, the database, the clusters
     Check,
+    /// Users
+    #[command(subcommand)]
+    User(objects::User),
+    /// Projects and their members
+    #[command(subcommand)]
+    Project(objects::Project),
+    /// Tokens
+    #[command(subcommand)]
+    Token(objects::Token),
+    /// Clusters
+    #[command(subcommand)]
+    Backend(objects::Backend),
+    /// Flavors
+    #[command(subcommand)]
+    Flavor(objects::Flavor),
+    /// Images
+    #[command(subcommand)]
+    Image(objects::Image),
+    /// Networks
+    #[command(subcommand)]
+    Network(objects::Network),
+    /// Limits of projects
+    #[command(subcommand)]
+    Quota(objects::Quota),
+    /// Servers
+    #[command(subcommand)]
+    Server(objects::Server),
+    /// Print the OpenAPI document of the API
+    Openapi,
     /// Make users, projects, backends, flavors, images and networks as a file describes them
     ///
     /// What is there already is brought in line with the file; nothing is removed.

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use central::admin::objects;
 use central::arguments::{Arguments, Command};
 use central::config::Config;
 use central::{admin, serve};
@@ -14,6 +15,10 @@ const WRONG_CONFIGURATION: u8 = 78;
 fn main() -> ExitCode {
     serve::install_tls();
     let arguments = Arguments::parse();
+    if let Command::Openapi = arguments.command {
+        println!("{}", admin::openapi());
+        return ExitCode::SUCCESS;
+    }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(error) => {
@@ -54,6 +59,22 @@ async fn run(config: Config, command: Command) -> anyhow::Result<()> {
             };
             serve::run(config, |_| {}, stop).await
         }
+        Command::User(command) => objects::run(&config, objects::Command::User(command)).await,
+        Command::Project(command) => {
+            objects::run(&config, objects::Command::Project(command)).await
+        }
+        Command::Token(command) => objects::run(&config, objects::Command::Token(command)).await,
+        Command::Backend(command) => {
+            objects::run(&config, objects::Command::Backend(command)).await
+        }
+        Command::Flavor(command) => objects::run(&config, objects::Command::Flavor(command)).await,
+        Command::Image(command) => objects::run(&config, objects::Command::Image(command)).await,
+        Command::Network(command) => {
+            objects::run(&config, objects::Command::Network(command)).await
+        }
+        Command::Quota(command) => objects::run(&config, objects::Command::Quota(command)).await,
+        Command::Server(command) => objects::run(&config, objects::Command::Server(command)).await,
+        Command::Openapi => Ok(()),
         Command::Migrate => admin::migrate(&config).await,
         Command::Check => admin::check::run(&config).await,
         Command::Seed { file } => admin::seed::run(&config, &file).await,

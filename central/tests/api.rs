@@ -58,6 +58,31 @@ async fn a_password_gets_a_token_and_a_wrong_one_does_not() {
 }
 
 #[tokio::test]
+async fn who_guesses_passwords_is_kept_waiting() {
+    let central = Central::start().await;
+    let ask = async |user: &str, password: &str| {
+        let body = json!({"auth": {"passwordCredentials": {
+            "username": user, "password": password}}});
+        let path = "/identity/v2.0/tokens";
+        central.ask(Method::POST, path, None, Some(body)).await
+    };
+    let mut refused = None;
+    for _ in 0..60 {
+        let answer = ask("alice", "wrong").await;
+        if answer.status != 401 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("an end to guessing");
+    assert!(refused.headers.contains_key("retry-after"));
+    refused.fault(429, "tooManyRequests");
+    // Nobody else is kept waiting, nor who has a token.
+    ask("bob", "builder").await.expect(200);
+    central.get("/compute/v2.0/servers").await.expect(200);
+}
+
+#[tokio::test]
 async fn keystone_v3_logs_in_with_a_scope_and_tells_the_catalog() {
     let central = Central::start().await;
     let body = json!({"auth": {

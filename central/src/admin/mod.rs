@@ -1,6 +1,7 @@
 //! What operators do from a shell.
 
 pub mod check;
+pub mod objects;
 pub mod queue;
 pub mod reconcile;
 pub mod seed;
@@ -18,6 +19,11 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<DatabaseConnection> 
     database::connect(&config.database_url, config.database_connections)
         .await
         .context("cannot open the database")
+}
+
+/// The OpenAPI document of the API, as text.
+pub fn openapi() -> String {
+    format!("{:#}", crate::api::openapi::document())
 }
 
 /// Brings the schema of the database up to date.

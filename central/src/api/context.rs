@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sea_orm::DatabaseConnection;
 
+use super::identity::attempts::Attempts;
 use crate::config::Config;
 use crate::ganeti::submission::Submitter;
 
@@ -14,11 +15,16 @@ pub struct Context(Arc<Inner>);
 struct Inner {
     config: Config,
     ganeti: Arc<Submitter>,
+    attempts: Attempts,
 }
 
 impl Context {
     pub fn new(config: Config, ganeti: Arc<Submitter>) -> Self {
-        Self(Arc::new(Inner { config, ganeti }))
+        Self(Arc::new(Inner {
+            config,
+            ganeti,
+            attempts: Attempts::default(),
+        }))
     }
 
     pub fn config(&self) -> &Config {
@@ -27,6 +33,11 @@ impl Context {
 
     pub fn database(&self) -> &DatabaseConnection {
         &self.0.ganeti.database
+    }
+
+    /// The wrong passwords of late.
+    pub fn attempts(&self) -> &Attempts {
+        &self.0.attempts
     }
 
     pub fn ganeti(&self) -> &Arc<Submitter> {

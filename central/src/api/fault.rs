@@ -22,6 +22,7 @@ pub enum Kind {
     BuildInProgress,
     OverLimit,
     BadMediaType,
+    TooManyAttempts,
     Internal,
     NotImplemented,
     ServiceUnavailable,
@@ -39,6 +40,7 @@ impl Kind {
             Self::BuildInProgress => "buildInProgress",
             Self::OverLimit => "overLimit",
             Self::BadMediaType => "badMediaType",
+            Self::TooManyAttempts => "tooManyRequests",
             Self::Internal => "internalServerError",
             Self::NotImplemented => "notImplemented",
             Self::ServiceUnavailable => "serviceUnavailable",
@@ -55,6 +57,7 @@ impl Kind {
             Self::Conflict | Self::BuildInProgress => StatusCode::CONFLICT,
             Self::OverLimit => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BadMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             Self::ServiceUnavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -173,7 +176,7 @@ impl IntoResponse for Fault {
                     HeaderValue::from_static("X-Auth-Token"),
                 );
             }
-            Kind::ServiceUnavailable => {
+            Kind::ServiceUnavailable | Kind::TooManyAttempts => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
             }
             _ => {}

@@ -12,6 +12,7 @@ pub mod identity;
 mod image;
 mod links;
 mod network;
+pub mod openapi;
 mod page;
 mod paths;
 pub mod quota;
@@ -69,11 +70,14 @@ pub fn router(api: Context) -> Router {
     Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        // Asked for as /openapi.json: the suffix is taken off every path.
+        .route("/openapi", get(openapi::show))
         .merge(mount(Dialect::OpenStack))
         .nest(Dialect::Cyclades.prefix(), mount(Dialect::Cyclades))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(limit))
+        .layer(middleware::from_fn(paths::readable))
         .layer(middleware::from_fn(request_log::log))
         .with_state(api)
 }

@@ -3,6 +3,10 @@
 use axum::extract::Request;
 use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::fault::Fault;
 
 /// Brings the path of a request into the form that the routes are written in.
 pub fn normalise(mut request: Request) -> Request {
@@ -37,6 +41,38 @@ fn plain(path: &str) -> String {
         plain.push('/');
     }
     plain
+}
+
+/// Refuses a path that is not text once its `%XX` are taken for bytes: no name has such.
+pub async fn readable(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if decoded(path).is_none() {
+        return Fault::field("path", path, "not UTF-8, or has a NUL character").into_response();
+    }
+    next.run(request).await
+}
+
+fn decoded(path: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        let escaped = (*first == b'%')
+            .then(|| after.get(..2))
+            .flatten()
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match escaped {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => bytes.push(*first),
+        }
+    }
+    String::from_utf8(bytes)
+        .ok()
+        .filter(|text| !text.contains('\0'))
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! Checking what somebody logs in with.
 
+use std::time::Instant;
+
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
 
 use super::passwords;
 use crate::api::caller;
 use crate::api::context::Context;
-use crate::api::fault::Fault;
+use crate::api::fault::{Fault, Kind};
 use crate::model::entity::{membership, project, token, user};
 
 /// What somebody has to show.
@@ -46,9 +48,28 @@ pub async fn check(
             let identity = caller::identify(api, given).await?.ok_or_else(refused)?;
             (identity.user, Some(identity.token))
         }
-        Credentials::Password { user, password } => by_password(api, user, password)
-            .await?
-            .ok_or_else(refused)?,
+        Credentials::Password { user, password } => {
+            let attempts = api.attempts();
+            if let Err(wait) = attempts.check(user, Instant::now()) {
+                return Err(Fault::new(
+                    Kind::TooManyAttempts,
+                    format!(
+                        "too many wrong passwords for this user: try again in {} s",
+                        wait.as_secs().saturating_add(1)
+                    ),
+                ));
+            }
+            match by_password(api, user, password).await? {
+                Some(found) => {
+                    attempts.right(user);
+                    found
+                }
+                None => {
+                    attempts.wrong(user, Instant::now());
+                    return Err(refused());
+                }
+            }
+        }
     };
     let project = match (&wanted, &token) {
         (Wanted::Id(id), _) => find_project(api, project::Column::Id, id).await?,

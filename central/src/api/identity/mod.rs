@@ -1,6 +1,7 @@
 //! Who people are: passwords, tokens, the catalog of services.
 
-pub mod catalog;
+pub mod attempts;
+mod catalog;
 pub mod issue;
 pub mod login;
 pub mod passwords;
