@@ -81,7 +81,8 @@ impl Place {
             let _ = namespace.sysctl(&format!("net.bridge.bridge-nf-call-{name}"), "0");
         }
         namespace.sh(&format!(
-            "ip link add sink type dummy; ip link set sink master br0; ip link set sink up
+            "ip link add sink type veth peer name drain; ip link set drain up
+             ip link set sink master br0; ip link set sink up
              bridge fdb add {SINK} dev sink master static"
         ))?;
         Ok(Self {
@@ -98,7 +99,7 @@ impl Place {
     fn counted(&self) -> Result<u64> {
         let text = self
             .namespace
-            .run(|| Ok(fs::read_to_string("/proc/net/dev")?))?;
+            .run(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
         let line = text
             .lines()
             .find_map(|line| line.trim().strip_prefix("sink:"));
