@@ -202,8 +202,14 @@ impl Console {
     fn try_run(&mut self, command: &str, limit: Duration) -> Result<Option<(i32, String)>> {
         self.commands += 1;
         let n = self.commands;
-        // the shell echoes what is typed: the quotes keep the echo apart from the output
-        let typed = format!("echo \"be\"gin-{n}:; {command}\necho \"en\"d-{n}:$?:\n");
+        // The shell echoes what is typed: the quotes keep the echo apart from the output. One
+        // line: the echo of what is typed ahead of a running command mixes with its output.
+        let separator = if command.trim_end().ends_with('&') {
+            ""
+        } else {
+            ";"
+        };
+        let typed = format!("echo \"be\"gin-{n}:; {command}{separator} echo \"en\"d-{n}:$?:\n");
         let from = self.transcript.len();
         self.stream
             .write_all(typed.as_bytes())
@@ -222,10 +228,7 @@ impl Console {
             let Some((status, _)) = status.split_once(':') else {
                 continue;
             };
-            // what remains in the body of the shell's own: its prompt and the echo
-            let lines = body.lines().filter(|line| {
-                !line.contains("echo \"en\"d-") && !line.starts_with("guest# ") && !line.is_empty()
-            });
+            let lines = body.lines().filter(|line| !line.is_empty());
             let output = lines.fold(String::new(), |all, line| all + line + "\n");
             return Ok(Some((status.parse().unwrap_or(-1), output)));
         }
@@ -246,6 +249,8 @@ impl Console {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
+
     use super::*;
     use crate::netns::Netns;
     use crate::scratch::Scratch;
@@ -272,5 +277,41 @@ mod tests {
             .run_until("ip addr add 192.0.2.2/24 dev eth0", wait::USUAL)
             .unwrap();
         host.sh("ping -c 1 -W 20 192.0.2.2").unwrap();
+    }
+
+    /// A terminal echoes at once what is typed while a command runs, wherever its output is.
+    #[test]
+    fn nothing_is_typed_ahead_of_a_running_command() {
+        let (ours, shell) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        let mut console = Console {
+            stream: ours,
+            transcript: Vec::new(),
+            commands: 0,
+        };
+        let shell = std::thread::spawn(move || {
+            let mut typed = BufReader::new(&shell);
+            for command in ["head -n 1 /dev/vda; ", "sleep 1 & "] {
+                let mut line = String::new();
+                typed.read_line(&mut line).unwrap();
+                assert!(line.contains(command), "{line}");
+                let number = line.split(':').next().unwrap();
+                let number = number.rsplit('-').next().unwrap();
+                // the echo, wrapped by the terminal, then the output
+                write!(&shell, "{}\r\n{}\r\n", &line[..9], line[9..].trim_end()).unwrap();
+                std::thread::sleep(Duration::from_millis(300));
+                assert!(typed.buffer().is_empty(), "typed ahead");
+                write!(
+                    &shell,
+                    "begin-{number}:\r\nok\r\nend-{number}:0:\r\nguest# "
+                )
+                .unwrap();
+            }
+        });
+        for command in ["head -n 1 /dev/vda", "sleep 1 &"] {
+            assert_eq!(console.run(command, wait::USUAL).unwrap(), "ok\n");
+        }
+        shell.join().unwrap();
     }
 }
