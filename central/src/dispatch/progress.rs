@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agents::message::ProgressMessage;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::Value;
 
 use super::route::{Applied, RouteError};
@@ -64,7 +64,10 @@ pub async fn apply(
         .unwrap_or_else(|| message.kind.clone());
     let time = i64::try_from(message.event_time.since_epoch().as_micros()).unwrap_or(i64::MAX);
     let transaction = database::write(&ganeti.database).await?;
+    // Locked: what was delivered twice may be applied by two processes at once, and each must see
+    // the other's line.
     if server::Entity::find_by_id(id)
+        .lock_exclusive()
         .one(&transaction)
         .await?
         .is_none()
