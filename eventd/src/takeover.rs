@@ -5,10 +5,9 @@
 //! what else is assigned is said in a comment if it would concern us.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
-use agents::service::config::ConfigError;
+use agents::service::config::{self, ConfigError};
 
 use crate::config::Config;
 
@@ -26,13 +25,7 @@ enum Value {
 /// # Errors
 /// The file cannot be read, or see [`to_toml`], or a value cannot be one of ours.
 pub fn migrate(path: &Path) -> Result<String, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let toml = to_toml(path, &text)?;
-    Config::parse(path, &toml)?;
-    Ok(toml)
+    config::migrate(path, to_toml, Config::parse)
 }
 
 /// Turns the text of such a file, read from `path`, into the text of an `eventd.toml`.

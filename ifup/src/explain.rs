@@ -1,17 +1,12 @@
 //! `snf-ifup explain`: what becomes of a frame of an interface, by the live sets.
 
-use std::net::{IpAddr, Ipv6Addr};
-
-use agents::addr::{Ipv6Net, MacAddr, in_prefix, link_local};
 use agents::netlink::nftables::{Element, Family, Nftables, Table};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::guard::chains::{self, GuardChain};
-use crate::guard::corpus::{self, Cast};
-use crate::guard::entry::{Guard, Scope};
-use crate::guard::explain::{Explanation, Outcome, Packet, Sets, explain};
-use crate::guard::{ARP, BRIDGE, INET, install, profile, sets};
+use crate::guard::explain::{Explanation, Packet, Sets, explain};
+use crate::guard::{ARP, BRIDGE, INET, install, profile};
 use crate::record::Record;
 use crate::step::Step;
 
@@ -66,25 +61,11 @@ impl Live {
         Some(explain(&self.chains, entry, &packet, &self.sets))
     }
 
-    /// The frames of the corpus about which these rules decide otherwise than they should, for
-    /// a bridged guest whose addresses are all checked.
-    pub fn misjudged(&mut self, interface: &str, cast: &Cast) -> Vec<&'static str> {
-        let mut wrong = Vec::new();
-        for case in corpus::bridged(cast) {
-            let Some(explanation) = self.explain(interface, &case.frame, Way::From) else {
-                continue;
-            };
-            if (explanation.outcome == Outcome::Passes) != case.passes {
-                wrong.push(case.name);
-            }
-            // As the kernel would: the next cases are about addresses that were taken.
-            if explanation.outcome == Outcome::Passes {
-                for (set, element) in explanation.learned {
-                    self.sets.entry(set).or_default().push(element);
-                }
-            }
+    /// As the kernel would after a frame that passed: what it learned is known from here on.
+    pub fn learn(&mut self, explanation: Explanation) {
+        for (set, element) in explanation.learned {
+            self.sets.entry(set).or_default().push(element);
         }
-        wrong
     }
 }
 
@@ -142,54 +123,3 @@ pub fn parse_frame(text: &str) -> Result<Vec<u8>> {
         })
         .collect()
 }
-
-/// Who a guarded guest is, and whom it might pretend to be; none if it is not one whose
-/// addresses are all checked, on a bridge, with both families.
-pub fn cast(guard: &Guard) -> Option<Cast> {
-    let plain = guard.scope == Scope::All
-        && guard.bridged
-        && guard.isolated.is_none()
-        && guard.vrrp.is_empty()
-        && guard.nets.is_empty()
-        && !guard.trunk;
-    let ipv4 = guard.addresses.iter().find_map(|address| match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    })?;
-    let local = link_local(guard.mac);
-    let ipv6 = guard.addresses.iter().find_map(|address| match address {
-        IpAddr::V6(address) if *address != local => Some(*address),
-        _ => None,
-    })?;
-    // Its privacy addresses are tried, so its prefix must be one in which it may have any.
-    let global = Ipv6Net::new(ipv6, 64).ok()?.trunc();
-    if !plain || !guard.prefixes.contains(&global) {
-        return None;
-    }
-    let [a, b, c, d, e, f] = guard.mac.octets();
-    let other_mac = MacAddr::new([a, b, c, d, e, f ^ 1]);
-    let [h, i, j, k] = ipv4.octets();
-    let [p, q, r, s, ..] = ipv6.segments();
-    Some(Cast {
-        mac: guard.mac,
-        ipv4,
-        ipv6,
-        other_mac,
-        other_ipv4: [h, i, j, k ^ 1].into(),
-        other_ipv6: in_prefix(global, other_mac)?,
-        router_ipv4: [h, i, j, k ^ 2].into(),
-        router_ipv6: Ipv6Addr::new(p, q, r, s, 0, 0, 0, 1),
-    })
-}
-
-/// The sets that hold an interface's name first, of any table.
-pub const NAMED_SETS: [&str; 8] = [
-    sets::GUARDED,
-    sets::ANY_IP,
-    sets::ANY_MAC,
-    sets::MAC,
-    sets::IPV4,
-    sets::IPV6,
-    sets::NETS4,
-    sets::NETS6,
-];

@@ -2,10 +2,9 @@
 //! → the text of our configuration. What has no meaning here is said in comments.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
-use agents::service::config::ConfigError;
+use agents::service::config::{self, ConfigError};
 
 use crate::config::Config;
 
@@ -52,13 +51,7 @@ const DNS: [(&str, &str); 4] = [
 /// # Errors
 /// The file cannot be read, or see [`to_toml`], or a value cannot be one of ours.
 pub fn migrate(path: &Path) -> Result<String, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let toml = to_toml(path, &text)?;
-    Config::parse(path, &toml)?;
-    Ok(toml)
+    config::migrate(path, to_toml, Config::parse)
 }
 
 /// Turns the text of such a file, read from `path`, into the text of an `ifup.toml`.

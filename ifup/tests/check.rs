@@ -13,21 +13,8 @@ mod node;
 use agents::addr::MacAddr;
 use harness::netns::Netns;
 use harness::tap::Tap;
-use ifup::guard::corpus::{self, Cast};
-use node::{Nic, Node, bridged, routed, with};
-
-fn cast() -> Cast {
-    Cast {
-        mac: "aa:00:00:e1:87:fc".parse().unwrap(),
-        ipv4: "10.66.1.7".parse().unwrap(),
-        ipv6: "fd66:1::a800:ff:fee1:87fc".parse().unwrap(),
-        other_mac: "aa:00:00:00:00:09".parse().unwrap(),
-        other_ipv4: "10.66.1.9".parse().unwrap(),
-        other_ipv6: "fd66:1::a800:ff:fe00:9".parse().unwrap(),
-        router_ipv4: "10.66.1.1".parse().unwrap(),
-        router_ipv6: "fd66:1::1".parse().unwrap(),
-    }
-}
+use ifup::guard::corpus;
+use node::{Nic, Node, bridged, bridged_cast, routed, with};
 
 /// A node with a bridged and a routed NIC.
 fn node_with_both() -> (Node, Netns, Tap, Tap) {
@@ -137,6 +124,14 @@ fn check_names_all_that_is_not_as_it_was_made() {
             "table inet snf: elements for tap9, which has no record",
         ),
         (
+            "nft add element bridge snf trunk '{ \"tap9\" }'",
+            "table bridge snf: elements for tap9, which has no record",
+        ),
+        (
+            "nft add element bridge snf to-limited '{ \"tap9\" }'",
+            "table bridge snf: elements for tap9, which has no record",
+        ),
+        (
             "rm $BINDINGS/tap0",
             "tap0 (snf-1): not as it was made: binding",
         ),
@@ -188,7 +183,7 @@ fn hex(frame: &[u8]) -> String {
 #[test]
 fn explain_names_the_rule_and_the_reason() {
     let (node, _router, one, _two) = node_with_both();
-    let cases = corpus::bridged(&cast());
+    let cases = corpus::bridged(&bridged_cast());
     let frame = |name: &str| {
         let case = cases.iter().find(|case| case.name == name).unwrap();
         case.frame.clone()

@@ -9,17 +9,13 @@
     clippy::indexing_slicing
 )]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use harness::guest::{Guest, Image};
+use harness::guest::Guest;
 use harness::netns::Netns;
-use harness::process;
+use harness::node_image;
 use harness::scratch::Scratch;
 
-const BUILD: Duration = Duration::from_secs(120);
 const COMMAND: Duration = Duration::from_secs(120);
 
 /// What the node's kernel needs besides what the harness's guest has.
@@ -36,87 +32,6 @@ const MODULES: [&str; 11] = [
     "tun",
     "veth",
 ];
-
-/// The harness's image with snf-ifup, the programs of the test, their libraries, and modules.
-fn image(scratch: &Scratch) -> Image {
-    let image = Image::build().unwrap();
-    let root = scratch.folder("root").unwrap();
-    for folder in ["bin", "modules", "etc", "usr/local/bin"] {
-        fs::create_dir_all(root.join(folder)).unwrap();
-    }
-    let ours = Path::new(env!("CARGO_BIN_EXE_snf-ifup"));
-    let stripped = root.join("usr/local/bin/snf-ifup");
-    let mut strip = Command::new("strip");
-    process::check(strip.arg("-o").arg(&stripped).arg(ours), BUILD).unwrap();
-    for name in ["ip", "bridge", "nft", "socat"] {
-        let script = format!("readlink -f \"$(command -v {name})\"");
-        let found = process::check(
-            Command::new("sh")
-                .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-                .args(["-eu", "-c", &script]),
-            BUILD,
-        )
-        .unwrap();
-        let program = PathBuf::from(found.trim());
-        fs::copy(&program, root.join("usr/local/bin").join(name)).unwrap();
-        libraries(&program, &root);
-    }
-    libraries(ours, &root);
-    modules(&root);
-    // The kernel takes several archives one after the other.
-    let initrd = scratch.join("initrd.img");
-    let script = format!(
-        "cd {} && find . | cpio -o -H newc --quiet | gzip -1 | cat {} - > {}",
-        root.display(),
-        image.initrd.display(),
-        initrd.display()
-    );
-    process::check(Command::new("sh").args(["-eu", "-c", &script]), BUILD).unwrap();
-    Image {
-        kernel: image.kernel,
-        initrd,
-    }
-}
-
-/// Copies the libraries of a program to their own paths below `root`.
-fn libraries(program: &Path, root: &Path) {
-    let listed = process::check(Command::new("ldd").arg(program), BUILD).unwrap();
-    for library in listed
-        .split_whitespace()
-        .filter(|word| word.starts_with('/'))
-    {
-        let target = root.join(library.strip_prefix('/').unwrap());
-        fs::create_dir_all(target.parent().unwrap()).unwrap();
-        fs::copy(library, target).unwrap();
-    }
-}
-
-fn modules(root: &Path) {
-    let kernel = harness::target_dir().join("guest/kernel/root");
-    let mut versions = fs::read_dir(kernel.join("lib/modules")).unwrap();
-    let version = versions.next().unwrap().unwrap();
-    let mut known: Vec<String> = Vec::new();
-    for module in MODULES {
-        let mut modprobe = Command::new("modprobe");
-        modprobe
-            .arg("-d")
-            .arg(&kernel)
-            .arg("-S")
-            .arg(version.file_name());
-        let list = process::check(modprobe.args(["--show-depends", module]), BUILD).unwrap();
-        for line in list.lines() {
-            let Some(path) = line.strip_prefix("insmod ").map(str::trim) else {
-                continue;
-            };
-            if !known.contains(&path.to_owned()) {
-                let name = Path::new(path).file_name().unwrap().to_str().unwrap();
-                let number = 200 + known.len();
-                fs::copy(path, root.join(format!("modules/{number}-{name}"))).unwrap();
-                known.push(path.to_owned());
-            }
-        }
-    }
-}
 
 /// Commands in the node, one after the other.
 struct Node(Guest);
@@ -156,7 +71,9 @@ fn connections_and_vlans_on_debians_cloud_kernel() {
         return;
     }
     let scratch = Scratch::new("cloud-kernel").unwrap();
-    let image = image(&scratch);
+    let ours = env!("CARGO_BIN_EXE_snf-ifup");
+    let programs = [ours, "ip", "bridge", "nft", "socat"];
+    let image = node_image::build(scratch.path(), &programs, &MODULES).unwrap();
     let host = Netns::new().unwrap();
     // This test is a process of its own.
     host.enter().unwrap();
@@ -170,7 +87,7 @@ fn connections_and_vlans_on_debians_cloud_kernel() {
     // The node's bridge, a neighbour behind a port of it, and the guest behind its TAP: the
     // TAP's frames go to another in the guest's namespace.
     for command in [
-        "mkdir -p /var/lib/snf-ifup /var/lib/nfdhcpd /tmp",
+        "mkdir -p /etc /var/lib/snf-ifup /var/lib/nfdhcpd /tmp",
         "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
         "/usr/local/bin/ip link add br0 type bridge mcast_snooping 0",
         "/usr/local/bin/ip link set br0 up",

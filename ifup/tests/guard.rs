@@ -17,22 +17,9 @@ use harness::netns::Netns;
 use harness::tap::Tap;
 use ifup::guard::corpus::{self, Cast};
 use ifup::guard::frame::{arp, ethernet};
-use node::{Node, bridged, with};
+use node::{Node, bridged, bridged_cast, with};
 
 const LIMIT: Duration = Duration::from_secs(20);
-
-fn cast() -> Cast {
-    Cast {
-        mac: "aa:00:00:e1:87:fc".parse().unwrap(),
-        ipv4: "10.66.1.7".parse().unwrap(),
-        ipv6: "fd66:1::a800:ff:fee1:87fc".parse().unwrap(),
-        other_mac: "aa:00:00:00:00:09".parse().unwrap(),
-        other_ipv4: "10.66.1.9".parse().unwrap(),
-        other_ipv6: "fd66:1::a800:ff:fe00:9".parse().unwrap(),
-        router_ipv4: "10.66.1.1".parse().unwrap(),
-        router_ipv6: "fd66:1::1".parse().unwrap(),
-    }
-}
 
 struct Bridge {
     node: Node,
@@ -90,7 +77,7 @@ fn bridge() -> Bridge {
 impl Bridge {
     /// Sends the frames and a mark after them; what of them came out before the mark.
     fn seen(&self, frames: &[Vec<u8>], mark: u16) -> Vec<Vec<u8>> {
-        let cast = cast();
+        let cast = bridged_cast();
         let number = mark.to_be_bytes();
         // A mark that is always good: the guest asks for an address that nobody has.
         let target = std::net::Ipv4Addr::new(10, 99, number[0], number[1]);
@@ -154,7 +141,7 @@ fn corpus_is_judged_rightly(host_filters: bool) {
     let bridge = bridge();
     hand_to_host(&bridge, host_filters);
     bridge.node.up(&bridged());
-    let cases = corpus::bridged(&cast());
+    let cases = corpus::bridged(&bridged_cast());
     let mut wrong = Vec::new();
     for (number, case) in cases.iter().enumerate() {
         let seen = bridge.seen(
@@ -224,7 +211,7 @@ fn a_frame_for_the_bridge_itself_teaches_it_nothing() {
     let places = || bridge.node.namespace.sh("bridge fdb show br br0").unwrap();
     let forged = |last: u8| {
         let group = MacAddr::new([1, 0x80, 0xc2, 0, 0, last]);
-        let frame = ethernet(group, cast().other_mac, 0x88cc, &[2, 7, 4, 0, 0]);
+        let frame = ethernet(group, bridged_cast().other_mac, 0x88cc, &[2, 7, 4, 0, 0]);
         bridge.guest.send(&frame).unwrap();
     };
     // Without a guard it does: it takes the victim's place.
@@ -270,7 +257,7 @@ fn without_the_guard_the_evasions_do_pass() {
         .namespace
         .sh("bridge link set dev tap0 learning off")
         .unwrap();
-    let cases = corpus::bridged(&cast());
+    let cases = corpus::bridged(&bridged_cast());
     let missing: Vec<&str> = cases
         .iter()
         .enumerate()
@@ -319,12 +306,15 @@ fn an_address_once_taken_is_not_anothers() {
             })
             .collect()
     };
-    assert!(all_same(&bridge.seen(&of(&cast()), 1), &of(&cast())));
+    assert!(all_same(
+        &bridge.seen(&of(&bridged_cast()), 1),
+        &of(&bridged_cast())
+    ));
     // The other asks for the same address, with its own MAC address everywhere.
     let thief = Cast {
         mac: "aa:00:00:00:00:05".parse().unwrap(),
         ipv4: "10.66.1.5".parse().unwrap(),
-        ..cast()
+        ..bridged_cast()
     };
     for frame in of(&thief) {
         second.send(&frame).unwrap();
@@ -333,7 +323,10 @@ fn an_address_once_taken_is_not_anothers() {
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(bridge.seen(&[], 2), Vec::<Vec<u8>>::new());
     // The second took it, and the first still has it.
-    assert!(all_same(&bridge.seen(&of(&cast()), 3), &of(&cast())));
+    assert!(all_same(
+        &bridge.seen(&of(&bridged_cast()), 3),
+        &of(&bridged_cast())
+    ));
 }
 
 #[test]
@@ -364,7 +357,7 @@ fn down_leaves_no_element() {
 #[test]
 fn tags_open_what_they_name_and_no_more() {
     let bridge = bridge();
-    let cases = corpus::bridged(&cast());
+    let cases = corpus::bridged(&bridged_cast());
     let frames = |names: &[&str]| -> Vec<Vec<u8>> {
         names
             .iter()
@@ -382,8 +375,8 @@ fn tags_open_what_they_name_and_no_more() {
     let strange: MacAddr = "aa:00:00:00:00:77".parse().unwrap();
     let message = arp(
         1,
-        (strange, cast().ipv4),
-        (MacAddr::ZERO, cast().other_ipv4),
+        (strange, bridged_cast().ipv4),
+        (MacAddr::ZERO, bridged_cast().other_ipv4),
     );
     let another_mac = vec![ethernet(MacAddr::BROADCAST, strange, 0x0806, &message)];
     let server = [
@@ -420,7 +413,7 @@ fn tags_open_what_they_name_and_no_more() {
     ] {
         let other = Cast {
             ipv4: address.parse().unwrap(),
-            ..cast()
+            ..bridged_cast()
         };
         let cases = corpus::bridged(&other);
         let find = |name: &str| cases.iter().find(|case| case.name == name).unwrap();

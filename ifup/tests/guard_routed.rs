@@ -16,26 +16,13 @@ use std::time::Duration;
 
 use agents::addr::MacAddr;
 use harness::tap::Tap;
-use ifup::guard::corpus::{self, Case, Cast};
+use ifup::guard::corpus::{self, Case};
 use ifup::guard::frame::{Ipv4, ethernet, ipv4};
-use node::{Node, routed};
+use node::{Node, routed, routed_cast};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// That of every routed TAP: the guest's router.
 const ROUTER: &str = "fe:53:4e:46:00:01";
-
-fn cast() -> Cast {
-    Cast {
-        mac: "aa:00:00:5b:5f:d8".parse().unwrap(),
-        ipv4: "10.66.2.7".parse().unwrap(),
-        ipv6: "fd66:2::a800:ff:fe5b:5fd8".parse().unwrap(),
-        other_mac: "aa:00:00:00:00:09".parse().unwrap(),
-        other_ipv4: "10.66.2.9".parse().unwrap(),
-        other_ipv6: "fd66:2::a800:ff:fe00:9".parse().unwrap(),
-        router_ipv4: "10.66.2.1".parse().unwrap(),
-        router_ipv6: "fd66:2::1".parse().unwrap(),
-    }
-}
 
 struct Site {
     node: Node,
@@ -65,7 +52,7 @@ fn site(config: &str) -> Site {
 
 /// The frames, those for the other now for the router.
 fn cases() -> Vec<Case> {
-    let (cast, router) = (cast(), ROUTER.parse::<MacAddr>().unwrap());
+    let (cast, router) = (routed_cast(), ROUTER.parse::<MacAddr>().unwrap());
     let mut cases = corpus::bridged(&cast);
     for case in &mut cases {
         if case.frame[..6] == cast.other_mac.octets() {
@@ -100,7 +87,7 @@ fn packet(frame: &[u8]) -> Option<Vec<u8>> {
 impl Site {
     /// Sends a frame; whether its packet comes out of the uplink before a good one after it.
     fn forwarded(&self, frame: &[u8], number: u16) -> bool {
-        let cast = cast();
+        let cast = routed_cast();
         let mark = ipv4(
             cast.ipv4,
             cast.other_ipv4,
@@ -196,7 +183,7 @@ fn no_forged_frame_of_a_routed_guest_is_forwarded_or_believed() {
 fn the_host_never_asks_on_the_tap_where_its_guest_is() {
     // So no address of the host's, which has none in the network, is ever seen there.
     let site = site("");
-    let cast = cast();
+    let cast = routed_cast();
     let node: MacAddr = {
         let link = site.node.namespace.ip("link show up0").unwrap();
         let mut words = link

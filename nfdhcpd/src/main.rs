@@ -50,16 +50,7 @@ fn refuse_config(error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 fn migrate(file: &Path) -> ExitCode {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) => {
-            eprintln!("nfdhcpd: cannot read {}: {error}", file.display());
-            return ExitCode::FAILURE;
-        }
-    };
-    // What is printed must also be good: values are checked by the way that they will be read.
-    let checked = to_toml(file, &text).and_then(|toml| Config::parse(file, &toml).map(|_| toml));
-    match checked {
+    match agents::service::config::migrate(file, to_toml, Config::parse) {
         Ok(toml) => {
             print!("{toml}");
             ExitCode::SUCCESS

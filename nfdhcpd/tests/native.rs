@@ -10,20 +10,17 @@
 
 mod scene;
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use agents::binding::Binding;
-use harness::guest::{Guest, Image};
+use harness::guest::Guest;
 use harness::netns::Netns;
+use harness::node_image;
 use harness::process;
 use harness::scratch::Scratch;
 use harness::wait;
 use scene::{Scene, mac};
 
-const BUILD: Duration = Duration::from_secs(120);
 const COMMAND: Duration = Duration::from_secs(60);
 
 /// What the node's kernel needs besides what the harness's guest has.
@@ -35,78 +32,6 @@ const MODULES: [&str; 6] = [
     "nft_queue",
     "nft_limit",
 ];
-
-/// The harness's image with nfdhcpd, its libraries, and the modules.
-fn image(scratch: &Scratch) -> Image {
-    let image = Image::build().unwrap();
-    let root = scratch.folder("root").unwrap();
-    for folder in ["bin", "modules", "etc/nfdhcpd", "var/lib/nfdhcpd"] {
-        fs::create_dir_all(root.join(folder)).unwrap();
-    }
-    let program = env!("CARGO_BIN_EXE_nfdhcpd");
-    let mut strip = Command::new("strip");
-    process::check(
-        strip.arg("-o").arg(root.join("bin/nfdhcpd")).arg(program),
-        BUILD,
-    )
-    .unwrap();
-    let libraries = process::check(Command::new("ldd").arg(program), BUILD).unwrap();
-    for library in libraries
-        .split_whitespace()
-        .filter(|word| word.starts_with('/'))
-    {
-        copy(Path::new(library), &root);
-    }
-    let kernel = harness::target_dir().join("guest/kernel/root");
-    let version = fs::read_dir(kernel.join("lib/modules"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap();
-    let mut number = 200;
-    let mut known = Vec::new();
-    for module in MODULES {
-        let mut modprobe = Command::new("modprobe");
-        modprobe
-            .arg("-d")
-            .arg(&kernel)
-            .arg("-S")
-            .arg(version.file_name());
-        let list = process::check(modprobe.args(["--show-depends", module]), BUILD).unwrap();
-        for line in list.lines() {
-            let Some(path) = line.strip_prefix("insmod ").map(str::trim) else {
-                continue;
-            };
-            if known.contains(&path.to_owned()) {
-                continue;
-            }
-            known.push(path.to_owned());
-            let name = Path::new(path).file_name().unwrap().to_str().unwrap();
-            fs::copy(path, root.join(format!("modules/{number}-{name}"))).unwrap();
-            number += 1;
-        }
-    }
-    // The kernel takes several archives one after the other.
-    let initrd = scratch.join("initrd.img");
-    let script = format!(
-        "cd {} && find . | cpio -o -H newc --quiet | gzip -1 | cat {} - > {}",
-        root.display(),
-        image.initrd.display(),
-        initrd.display()
-    );
-    process::check(Command::new("sh").args(["-eu", "-c", &script]), BUILD).unwrap();
-    Image {
-        kernel: image.kernel,
-        initrd,
-    }
-}
-
-/// Copies a file to its own path below `root`.
-fn copy(file: &Path, root: &Path) {
-    let target: PathBuf = root.join(file.strip_prefix("/").unwrap());
-    fs::create_dir_all(target.parent().unwrap()).unwrap();
-    fs::copy(file, target).unwrap();
-}
 
 fn write(guest: &mut Guest, interface: &str, binding: &Binding) {
     let text = binding.to_string().replace('\n', "\\n");
@@ -131,7 +56,8 @@ fn native_queue_on_debians_cloud_kernel() {
     let scratch = Scratch::new("native").unwrap();
     // Only its client script is used.
     let scene = Scene::new("native-script");
-    let image = image(&scratch);
+    let program = env!("CARGO_BIN_EXE_nfdhcpd");
+    let image = node_image::build(scratch.path(), &[program], &MODULES).unwrap();
     let host = Netns::new().unwrap();
     // This test is a process of its own.
     host.enter().unwrap();
@@ -144,6 +70,7 @@ fn native_queue_on_debians_cloud_kernel() {
         host.ip(&format!("link set {tap} up")).unwrap();
     }
     for command in [
+        "mkdir -p /etc/nfdhcpd /var/lib/nfdhcpd /tmp",
         "ip link add br0 type bridge",
         // A port that only learns is answered by DHCP already, but by nobody else.
         "echo 0 > /sys/class/net/br0/bridge/forward_delay",
@@ -162,7 +89,7 @@ fn native_queue_on_debians_cloud_kernel() {
     write(&mut guest, "eth1", &Scene::routed_binding(6));
     guest
         .console
-        .run("nfdhcpd run > /tmp/log 2>&1 &", COMMAND)
+        .run("/usr/local/bin/nfdhcpd run > /tmp/log 2>&1 &", COMMAND)
         .unwrap();
     if let Err(error) = guest.console.run_until("grep ready /tmp/log", wait::USUAL) {
         panic!(

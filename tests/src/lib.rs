@@ -10,6 +10,7 @@
 //! - [`tap`]: a TAP interface whose guest side is a file descriptor or another namespace
 //! - [`process`]: a child that cannot outlive the test, its log
 //! - [`guest`]: a QEMU guest of Debian's cloud kernel and busybox, its console
+//! - [`node_image`]: a node in such a guest, with programs and modules of its own
 //! - [`rabbitmq`], [`postgres`], [`ganeti`]: the real services
 //! - [`debian`]: Debian systems to install the packages in, a chroot and a machine
 //! - [`corpus`]: the inputs that a fuzzer found
@@ -29,6 +30,7 @@ pub mod ganeti;
 pub mod guest;
 pub mod host;
 pub mod netns;
+pub mod node_image;
 pub mod postgres;
 pub mod process;
 pub mod rabbitmq;

@@ -43,13 +43,31 @@ pub enum ConfigError {
     },
 }
 
-/// Reads and parses `path`. A file that does not exist is an error: see [`load_or_default`].
-pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
-    })?;
-    parse(path, &text)
+    })
+}
+
+/// Reads and parses `path`. A file that does not exist is an error: see [`load_or_default`].
+pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    parse(path, &read(path)?)
+}
+
+/// Reads the configuration of another program at `path`, and returns ours that `to_toml` makes
+/// of it. That is checked by `parse`, as it will be when it is used.
+///
+/// # Errors
+/// The file cannot be read, or one of the two refuses it.
+pub fn migrate<T>(
+    path: &Path,
+    to_toml: impl FnOnce(&Path, &str) -> Result<String, ConfigError>,
+    parse: impl FnOnce(&Path, &str) -> Result<T, ConfigError>,
+) -> Result<String, ConfigError> {
+    let toml = to_toml(path, &read(path)?)?;
+    parse(path, &toml)?;
+    Ok(toml)
 }
 
 /// Like [`load`], but a file that does not exist gives the defaults.

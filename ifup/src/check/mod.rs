@@ -1,4 +1,5 @@
 //! `snf-ifup check`: whether the host is fit for its NICs, and each NIC as its record says.
 
+pub mod evasions;
 pub mod host;
 pub mod nics;

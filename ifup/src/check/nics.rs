@@ -7,12 +7,14 @@ use std::net::IpAddr;
 use agents::netlink::nftables::{Element, Nftables, Table};
 use agents::netlink::{Neighbour, Route, RouteKind, Rtnetlink, Rule};
 
+use super::evasions;
 use crate::apply;
 use crate::config::Config;
 use crate::error::Result;
-use crate::explain::{self, Live, NAMED_SETS};
+use crate::explain::Live;
 use crate::guard::entry::{Guard, Member, Reserved};
-use crate::guard::{ARP, BRIDGE, INET, install};
+use crate::guard::profile::{self, Named};
+use crate::guard::{ARP, BRIDGE, INET, install, sets};
 use crate::record::{self, Record};
 use crate::step::Step;
 use crate::sysctl;
@@ -72,7 +74,7 @@ pub fn all(config: &Config) -> Result<Vec<String>> {
         if !install::is_whole(&mut kernel.nftables, wanted, table)? {
             found.push(format!("table {table}: its rules are not ours"));
         }
-        for interface in kernel.strangers(table, &interfaces)? {
+        for interface in kernel.strangers(table, wanted, &interfaces)? {
             found.push(format!(
                 "table {table}: elements for {interface}, which has no record"
             ));
@@ -80,10 +82,8 @@ pub fn all(config: &Config) -> Result<Vec<String>> {
     }
     let mut live = Live::read(BRIDGE, config, &mut kernel.nftables)?;
     for (interface, guard) in &guards {
-        if let Some(cast) = explain::cast(guard) {
-            for name in live.misjudged(interface, &cast) {
-                found.push(format!("{interface}: judged wrongly: {name}"));
-            }
+        for name in evasions::misjudged(&mut live, interface, guard) {
+            found.push(format!("{interface}: judged wrongly: {name}"));
         }
     }
     Ok(found)
@@ -245,10 +245,20 @@ impl Kernel {
     }
 
     /// Interfaces that a table knows, but no record does.
-    fn strangers(&mut self, table: Table, interfaces: &[String]) -> Result<Vec<String>> {
+    fn strangers(
+        &mut self,
+        table: Table,
+        profiles: &[Named],
+        interfaces: &[String],
+    ) -> Result<Vec<String>> {
         let mut found = Vec::new();
-        for set in NAMED_SETS {
-            for element in self.elements(table, set)? {
+        let of_profiles = profiles.iter().map(|named| profile::object(&named.name));
+        for set in sets::OF_INTERFACES
+            .map(str::to_owned)
+            .into_iter()
+            .chain(of_profiles)
+        {
+            for element in self.elements(table, &set)? {
                 let name = element.key.split(|byte| *byte == 0).next();
                 let name = String::from_utf8_lossy(name.unwrap_or_default()).into_owned();
                 if !interfaces.contains(&name) && !found.contains(&name) {

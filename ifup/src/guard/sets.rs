@@ -68,6 +68,13 @@ pub const FIXED: &[(&str, &[u8])] = &[
     (IGMP_HOST, &[0x12, 0x16, 0x17, 0x22]),
 ];
 
+/// The sets whose elements begin with the interface that they are about, of any table, but
+/// profiles' and what the kernel counts by itself.
+pub const OF_INTERFACES: [&str; 16] = [
+    GUARDED, ANY_IP, ANY_MAC, MAC, IPV4, NETS4, IPV6, NETS6, PREFIX6, FILTERED, MAC_PREFIX, VRRP,
+    TRUNK, ISOLATED, ALLOWED4, ALLOWED6,
+];
+
 /// Adds the sets of a table to the batch, those that rules need but NICs do not with their
 /// elements.
 pub fn add(batch: &mut Batch, table: Table) {
@@ -124,5 +131,52 @@ pub fn add(batch: &mut Batch, table: Table) {
                 .iter()
                 .map(|member: &u8| Element::key(vec![*member])),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::entry::{Guard, Scope};
+    use crate::guard::profile;
+
+    /// `check` looks there for interfaces that have no record.
+    #[test]
+    fn what_a_nic_is_in_is_a_set_of_interfaces() {
+        let guard = |scope, bridged| Guard {
+            bridged,
+            scope,
+            profile: Some("limited".to_owned()),
+            mac: "aa:00:00:e1:87:fc".parse().unwrap(),
+            addresses: vec!["10.66.1.7".parse().unwrap(), "fd66:1::7".parse().unwrap()],
+            nets: vec![
+                "10.66.3.0/24".parse().unwrap(),
+                "fd66:3::/64".parse().unwrap(),
+            ],
+            prefixes: vec!["fd66:1::/64".parse().unwrap()],
+            mac_prefix: Some([0xaa, 0, 0]),
+            vrrp: vec![7],
+            trunk: true,
+            isolated: Some(vec![
+                "10.66.4.1/32".parse().unwrap(),
+                "fd66:4::1/128".parse().unwrap(),
+            ]),
+        };
+        let mut seen = Vec::new();
+        for scope in [Scope::All, Scope::AnyIp, Scope::AnyMac] {
+            for bridged in [true, false] {
+                for member in guard(scope, bridged).members("tap0") {
+                    if member.element.key.starts_with(b"tap0\0") {
+                        seen.push(member.set);
+                    }
+                }
+            }
+        }
+        seen.sort();
+        seen.dedup();
+        let mut known: Vec<String> = OF_INTERFACES.map(str::to_owned).to_vec();
+        known.push(profile::object("limited"));
+        known.sort();
+        assert_eq!(seen, known);
     }
 }

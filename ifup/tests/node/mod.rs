@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use harness::netns::Netns;
 use harness::process::{self, Output};
+use ifup::guard::corpus::Cast;
 
 pub const LIMIT: Duration = Duration::from_secs(60);
 
@@ -75,6 +76,34 @@ pub fn routed() -> Nic {
         ("NETWORK_SUBNET6", "fd66:2::/64"),
         ("NETWORK_GATEWAY6", "fd66:2::1"),
     ])
+}
+
+/// Who the guest of [`bridged`] is, and whom it might pretend to be.
+pub fn bridged_cast() -> Cast {
+    Cast {
+        mac: "aa:00:00:e1:87:fc".parse().unwrap(),
+        ipv4: "10.66.1.7".parse().unwrap(),
+        ipv6: "fd66:1::a800:ff:fee1:87fc".parse().unwrap(),
+        other_mac: "aa:00:00:00:00:09".parse().unwrap(),
+        other_ipv4: "10.66.1.9".parse().unwrap(),
+        other_ipv6: "fd66:1::a800:ff:fe00:9".parse().unwrap(),
+        router_ipv4: "10.66.1.1".parse().unwrap(),
+        router_ipv6: "fd66:1::1".parse().unwrap(),
+    }
+}
+
+/// The same of the guest of [`routed`].
+pub fn routed_cast() -> Cast {
+    Cast {
+        mac: "aa:00:00:5b:5f:d8".parse().unwrap(),
+        ipv4: "10.66.2.7".parse().unwrap(),
+        ipv6: "fd66:2::a800:ff:fe5b:5fd8".parse().unwrap(),
+        other_ipv4: "10.66.2.9".parse().unwrap(),
+        other_ipv6: "fd66:2::a800:ff:fe00:9".parse().unwrap(),
+        router_ipv4: "10.66.2.1".parse().unwrap(),
+        router_ipv6: "fd66:2::1".parse().unwrap(),
+        ..bridged_cast()
+    }
 }
 
 pub fn with(mut nic: Nic, changes: &[(&str, &str)]) -> Nic {

@@ -33,7 +33,7 @@ use cpus::Cpus;
 ///
 /// The guests are on one CPU, what answers on the others; the two take turns in one run, over
 /// several rounds. Printed are medians, in brackets the least and the most, and the ratio of the
-/// medians.
+/// medians. A percentile of a latency is the median of those of twenty slices of a run.
 #[derive(Parser)]
 struct Arguments {
     /// What to measure; all of it but the soak if nothing is said.
