@@ -199,8 +199,9 @@ impl Request {
             connection,
             Connection::Bridged { .. } | Connection::Routed { .. }
         );
-        if !filtered && (profile.is_some() || isolated.is_some()) {
-            let reason = "no packet of this mode passes our filters: no profile and no isolation";
+        if !filtered && (profile.is_some() || isolated.is_some() || tags.rate_out.is_some()) {
+            let reason = "no packet of this mode passes our filters: no profile, no isolation and \
+                          no rate-out";
             return Err(NicError::value("MODE", nic.mode.name(), reason).into());
         }
         let mac_prefix = mac_prefix(&nic, network_tags.private_filtered)?;

@@ -204,6 +204,9 @@ impl fmt::Display for Step {
                 if let Some([a, b, c]) = guard.mac_prefix {
                     write!(f, ", private network {a:02x}:{b:02x}:{c:02x}")?;
                 }
+                if let Some(bytes) = guard.rate {
+                    write!(f, ", {} bit/s from the guest", bytes.saturating_mul(8))?;
+                }
                 for group in &guard.vrrp {
                     write!(f, ", VRRP group {group}")?;
                 }

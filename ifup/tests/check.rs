@@ -104,7 +104,7 @@ fn check_names_all_that_is_not_as_it_was_made() {
             "tap0: judged wrongly: ARP request",
         ),
         (
-            "nft flush set bridge snf guarded-2",
+            "nft flush set bridge snf guarded-3",
             "tap0: judged wrongly: another's source MAC address",
         ),
         (
@@ -120,7 +120,7 @@ fn check_names_all_that_is_not_as_it_was_made() {
             "table arp snf: its rules are not ours",
         ),
         (
-            "nft add element inet snf guarded-2 '{ \"tap9\" }'",
+            "nft add element inet snf guarded-3 '{ \"tap9\" }'",
             "table inet snf: elements for tap9, which has no record",
         ),
         (

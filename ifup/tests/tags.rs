@@ -325,3 +325,123 @@ fn a_guest_with_a_rate_gets_no_more() {
         assert!(error.contains(bad), "{error}");
     }
 }
+
+#[test]
+fn what_a_guest_sends_beyond_its_rate_is_dropped() {
+    let node = node_with_bridge();
+    let guest = Tap::new(&node.namespace, "tap0").unwrap();
+    let witness = Tap::new(&node.namespace, "witness").unwrap();
+    node.namespace
+        .sh(
+            "ip link set witness addrgenmode none; ip link set witness master br0
+             ip link set witness up",
+        )
+        .unwrap();
+    let frame = {
+        let own = "10.66.1.7".parse().unwrap();
+        let to = "10.66.1.9".parse().unwrap();
+        let packet = ipv4(own, to, 17, &[0; 1000], &Ipv4::default());
+        ethernet(
+            MacAddr::BROADCAST,
+            mac("aa:00:00:e1:87:fc"),
+            0x0800,
+            &packet,
+        )
+    };
+    let passed = |tags: &str| {
+        node.up(&with(bridged(), &[("TAGS", tags)]));
+        let start = Instant::now();
+        let mut count = 0;
+        for _ in 0..600 {
+            guest.send(&frame).unwrap();
+            // one by one: nothing is lost in a queue
+            let limit = Duration::from_millis(if tags.is_empty() { 5000 } else { 5 });
+            let passed = witness.receive_matching(limit, |found| found == frame);
+            count += u64::from(passed.unwrap().is_some());
+        }
+        while witness
+            .receive_matching(Duration::from_millis(300), |found| found == frame)
+            .unwrap()
+            .is_some()
+        {
+            count += 1;
+        }
+        (count, start.elapsed().as_secs_f64())
+    };
+    assert_eq!(passed("").0, 600);
+    for (tag, bytes) in [("80k", 10_000.0), ("1M", 125_000.0)] {
+        let (count, seconds) = passed(&format!("snf:nic:0:rate-out:{tag}"));
+        let size = frame.len() as f64;
+        // what a second brings, and the largest packet, may go at once
+        let least = (bytes + 131_072.0) / size - 2.0;
+        let most = (bytes * (seconds + 1.0) + 131_072.0) / size + 2.0;
+        let count = count as f64;
+        assert!(
+            count >= least.min(600.0) && count <= most && (tag != "80k" || count < 600.0),
+            "{tag}: {count}, {least} to {most}"
+        );
+    }
+    node.up(&with(bridged(), &[("TAGS", "snf:nic:0:rate-out:80k")]));
+    let shown = node
+        .namespace
+        .sh("nft list set bridge snf too-fast")
+        .unwrap();
+    assert!(
+        shown.contains("\"tap0\" limit rate over 10000 bytes/second"),
+        "{shown}"
+    );
+    assert_eq!(passed("").0, 600, "the rate is gone with its tag");
+    // where no packet passes our filters, nothing can be promised
+    let tags = ("TAGS", "snf:nic:0:rate-out:80k");
+    let nic = with(bridged(), &[("MODE", "openvswitch"), tags]);
+    let error = node.refused(&nic, 65);
+    assert!(error.contains("no rate-out"), "{error}");
+}
+
+#[test]
+fn a_routed_guest_sends_no_more_than_its_rate() {
+    let node = Node::new();
+    let router = Netns::new().unwrap();
+    node.namespace.veth("up0", &router, "eth0").unwrap();
+    router.ip("addr add 10.66.2.1/24 dev eth0").unwrap();
+    node.namespace
+        .sh(
+            "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter
+             ip route add 10.66.2.0/24 dev up0 table 100
+             ip route add default via 10.66.2.1 dev up0 table 100",
+        )
+        .unwrap();
+    let tap = Tap::new(&node.namespace, "tap1").unwrap();
+    node.up(&with(node::routed(), &[("TAGS", "snf:nic:*:rate-out:80k")]));
+    let guest = tap.into_client("aa:00:00:5b:5f:d8").unwrap();
+    guest
+        .namespace
+        .sh("ip link set eth0 up; ip addr add 10.66.2.7/32 dev eth0
+             ip route add 10.66.2.1 dev eth0; ping -n -c 1 -W 20 10.66.2.1")
+        .unwrap();
+    let mut ping = guest.namespace.command("ping");
+    ping.args([
+        "-n",
+        "-q",
+        "-c",
+        "400",
+        "-i",
+        "0.002",
+        "-s",
+        "1000",
+        "-W",
+        "1",
+        "10.66.2.1",
+    ]);
+    let start = Instant::now();
+    let output = process::run(&mut ping, LIMIT).unwrap();
+    let seconds = start.elapsed().as_secs_f64();
+    let received = output.stdout.split(" received").next().unwrap();
+    let received: f64 = received.rsplit(' ').next().unwrap().parse().unwrap();
+    let most = (10_000.0 * (seconds + 1.0) + 131_072.0) / 1028.0 + 2.0;
+    assert!(
+        received > 100.0 && received < most && received < 400.0,
+        "{received} of at most {most} in {seconds} s: {}",
+        output.stdout
+    );
+}

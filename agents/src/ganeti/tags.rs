@@ -65,6 +65,7 @@ impl InstanceTags {
 /// | `any-mac` | its MAC addresses are not checked either |
 /// | `vrrp:<1 to 255>` | it is a router of this VRRP group (RFC 9568): its `address`es move |
 /// | `rate-in:<bits>` | so many bits a second to it at most; `k`, `M` and `G` multiply |
+/// | `rate-out:<bits>` | so many bits a second from it at most; what is beyond is dropped |
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NicTags {
     /// More addresses.
@@ -79,13 +80,15 @@ pub struct NicTags {
     pub vrrp: Vec<u8>,
     /// Bits a second to it.
     pub rate_in: Option<u64>,
+    /// Bits a second from it.
+    pub rate_out: Option<u64>,
 }
 
 /// A tag that is for a NIC, but means nothing. The text names it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "tag {0:?}: not one of snf:nic:<NIC>:address:<address or prefix>, any-ip, any-mac, \
-     vrrp:<1 to 255>, rate-in:<bits>"
+     vrrp:<1 to 255>, rate-in:<bits>, rate-out:<bits>"
 )]
 pub struct NicTagError(pub String);
 
@@ -122,6 +125,10 @@ impl NicTags {
                 _ if what.starts_with("rate-in:") => {
                     let rate = what.strip_prefix("rate-in:").and_then(bits);
                     read.rate_in = Some(rate.ok_or_else(bad)?);
+                }
+                _ if what.starts_with("rate-out:") => {
+                    let rate = what.strip_prefix("rate-out:").and_then(bits);
+                    read.rate_out = Some(rate.ok_or_else(bad)?);
                 }
                 _ => {
                     let address = what.strip_prefix("address:").ok_or_else(bad)?;
@@ -188,6 +195,7 @@ mod tests {
     fn rates_groups_and_isolation_are_read() {
         let tags = [
             "snf:nic:0:rate-in:10M",
+            "snf:nic:0:rate-out:2G",
             "snf:nic:0:vrrp:7",
             "gnt:isolate",
             "gnt:whitelist_ip:192.0.2.9",
@@ -196,6 +204,7 @@ mod tests {
         ];
         let read = NicTags::new(tags, &["0"]).unwrap();
         assert_eq!(read.rate_in, Some(10_000_000));
+        assert_eq!(read.rate_out, Some(2_000_000_000));
         assert_eq!(read.vrrp, [7]);
         let allowed = isolation(tags).unwrap().unwrap();
         let shown: Vec<String> = allowed.iter().map(ToString::to_string).collect();
@@ -205,6 +214,7 @@ mod tests {
         for bad in [
             "snf:nic:0:rate-in:",
             "snf:nic:0:rate-in:M",
+            "snf:nic:0:rate-out:7999",
             "snf:nic:0:rate-in:7999",
             "snf:nic:0:rate-in:+9000",
             "snf:nic:0:rate-in:99999999999999999999G",

@@ -185,13 +185,24 @@ pub fn first_of(family: Family, from_guest: bool) -> Vec<GuardRule> {
     } else {
         (Field::OUTPUT_NAME, TO_ISOLATED)
     };
-    let mut rules = vec![GuardRule {
+    let mut rules = Vec::new();
+    if from_guest {
+        rules.push(GuardRule {
+            comment: "more than its rate",
+            statements: vec![
+                known(&[interface], sets::TOO_FAST),
+                Statement::Counter,
+                Statement::Drop,
+            ],
+        });
+    }
+    rules.push(GuardRule {
         comment: "an isolated guest",
         statements: vec![
             known(&[interface], sets::ISOLATED),
             Statement::Jump(chain.to_owned()),
         ],
-    }];
+    });
     if family == Family::Bridge {
         rules.push(GuardRule {
             comment: "MAC address of another private network",

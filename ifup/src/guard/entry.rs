@@ -53,6 +53,9 @@ pub struct Guard {
     /// It exchanges packets with these addresses only.
     #[serde(default)]
     pub isolated: Option<Vec<IpNet>>,
+    /// It sends so many bytes a second at most.
+    #[serde(default)]
+    pub rate: Option<u64>,
 }
 
 /// An element, and where it belongs.
@@ -125,6 +128,10 @@ impl Guard {
                 add(table, set, range);
             }
             add(table, sets::ISOLATED, Element::key(name.clone()));
+        }
+        if let Some(bytes) = self.rate {
+            let element = Element::key(name.clone()).beyond(bytes);
+            add(table, sets::TOO_FAST, element);
         }
         if self.scope == Scope::Nothing {
             return members;

@@ -354,6 +354,8 @@ fn holds(set: Option<&Vec<Element>>, parts: &[Vec<u8>]) -> bool {
     let key = joined(parts);
     set.into_iter()
         .flatten()
+        // No guest is taken to be too fast.
+        .filter(|element| element.beyond.is_none())
         .any(|element| match &element.key_end {
             None => element.key == key,
             Some(end) => within(&element.key, end, &key, parts),
@@ -416,6 +418,7 @@ mod tests {
             vrrp: Vec::new(),
             trunk: false,
             isolated: None,
+            rate: None,
         };
         let reserved = Reserved {
             bridged: true,

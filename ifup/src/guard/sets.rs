@@ -6,7 +6,7 @@ use agents::netlink::nftables::{Batch, Element, Family, KeyType, Set, Table};
 
 /// Interfaces that are guarded wholly. The number is the form of tables and rules: with
 /// another, a table of an older program is made anew (see [`super::install`]).
-pub const GUARDED: &str = "guarded-2";
+pub const GUARDED: &str = "guarded-3";
 /// Interfaces whose addresses are not checked, but whose MAC address is.
 pub const ANY_IP: &str = "any-ip";
 /// Interfaces with any MAC address.
@@ -31,6 +31,8 @@ pub const LEARNED: &str = "learned6";
 pub const CLAIMED: &str = "claimed6";
 /// Interface, and how fast it takes addresses.
 pub const PACE: &str = "pace6";
+/// Interfaces that send only so much in a second: of what they send, it holds what is beyond.
+pub const TOO_FAST: &str = "too-fast";
 /// Interfaces of private networks that share a bridge.
 pub const FILTERED: &str = "filtered";
 /// Interface and the MAC prefix of its private network.
@@ -70,9 +72,9 @@ pub const FIXED: &[(&str, &[u8])] = &[
 
 /// The sets whose elements begin with the interface that they are about, of any table, but
 /// profiles' and what the kernel counts by itself.
-pub const OF_INTERFACES: [&str; 16] = [
-    GUARDED, ANY_IP, ANY_MAC, MAC, IPV4, NETS4, IPV6, NETS6, PREFIX6, FILTERED, MAC_PREFIX, VRRP,
-    TRUNK, ISOLATED, ALLOWED4, ALLOWED6,
+pub const OF_INTERFACES: [&str; 17] = [
+    TOO_FAST, GUARDED, ANY_IP, ANY_MAC, MAC, IPV4, NETS4, IPV6, NETS6, PREFIX6, FILTERED,
+    MAC_PREFIX, VRRP, TRUNK, ISOLATED, ALLOWED4, ALLOWED6,
 ];
 
 /// Adds the sets of a table to the batch, those that rules need but NICs do not with their
@@ -98,6 +100,7 @@ pub fn add(batch: &mut Batch, table: Table) {
         .add_set(&set(ISOLATED, &[InterfaceName]))
         .add_set(&set(ALLOWED4, &[InterfaceName, Ipv4]).intervals())
         .add_set(&set(ALLOWED6, &[InterfaceName, Ipv6]).intervals())
+        .add_set(&set(TOO_FAST, &[InterfaceName]))
         .add_set(&set(VRRP, &[InterfaceName]))
         .add_set(&set(ANY_IP, &[InterfaceName]))
         .add_set(&set(ANY_MAC, &[InterfaceName]))
@@ -161,6 +164,7 @@ mod tests {
                 "10.66.4.1/32".parse().unwrap(),
                 "fd66:4::1/128".parse().unwrap(),
             ]),
+            rate: Some(1000),
         };
         let mut seen = Vec::new();
         for scope in [Scope::All, Scope::AnyIp, Scope::AnyMac] {

@@ -13,7 +13,9 @@ pub(super) fn plan(request: &Request, config: &Config) -> Option<Guard> {
     let network = request.nic.network.as_ref();
     let prefixed = network.is_some_and(|net| net.subnet.is_some() || net.subnet6.is_some());
     let checked = config.guard.enabled && (request.nic.ip.is_some() || prefixed);
-    let more = request.mac_prefix.is_some() || request.isolated.is_some();
+    let more = request.mac_prefix.is_some()
+        || request.isolated.is_some()
+        || request.tags.rate_out.is_some();
     let filtered = matches!(
         request.connection,
         Connection::Bridged { .. } | Connection::Routed { .. }
@@ -55,5 +57,6 @@ pub(super) fn plan(request: &Request, config: &Config) -> Option<Guard> {
             Connection::Bridged { vlans: Some(vlans), .. } if !vlans.tagged.is_empty()
         ),
         isolated: request.isolated.clone(),
+        rate: request.tags.rate_out.map(|bits| bits / 8),
     })
 }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use netlink_packet_core::DefaultNla;
-use netlink_packet_netfilter::nftables::{DataAttribute, SetElementAttribute, SetElementFlags};
+use netlink_packet_core::{DefaultNla, Nla as _};
+use netlink_packet_netfilter::nftables::{
+    DataAttribute, ExpressionAttribute, Expressions, ListAttribute, SetElementAttribute,
+    SetElementFlags,
+};
 
-use super::statement::{Verdict, verdict_data};
+use super::statement::{Statement, Verdict, encode, verdict_data};
 
 /// What an element of a map maps to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,6 +30,8 @@ pub struct Element {
     pub data: Option<Data>,
     /// It goes after this time.
     pub timeout: Option<Duration>,
+    /// It matches only what is beyond so many bytes a second, and counts that.
+    pub beyond: Option<u64>,
 }
 
 impl Element {
@@ -37,6 +42,7 @@ impl Element {
             key_end: None,
             data: None,
             timeout: None,
+            beyond: None,
         }
     }
 
@@ -47,6 +53,7 @@ impl Element {
             key_end: Some(last),
             data: None,
             timeout: None,
+            beyond: None,
         }
     }
 
@@ -57,8 +64,20 @@ impl Element {
             key_end: None,
             data: Some(data),
             timeout: None,
+            beyond: None,
         }
     }
+
+    /// The same for what is beyond so many bytes a second, of a set. The bucket holds what
+    /// comes in a second and [`Element::BURST`] more.
+    #[must_use]
+    pub const fn beyond(mut self, bytes: u64) -> Self {
+        self.beyond = Some(bytes);
+        self
+    }
+
+    /// More than the largest packet has, in bytes, so that each fits in once.
+    pub const BURST: u32 = 1 << 17;
 
     /// The same for a limited time.
     #[must_use]
@@ -92,6 +111,19 @@ impl Element {
             let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
             attributes.push(SetElementAttribute::Timeout(milliseconds));
         }
+        if let Some(bytes) = self.beyond {
+            let limit = Statement::Limit {
+                rate: bytes,
+                seconds: 1,
+                unit: super::LimitUnit::Bytes,
+                burst: Self::BURST,
+                over: true,
+            };
+            let both = [limit, Statement::Counter];
+            attributes.push(SetElementAttribute::ListExpressions(
+                both.iter().flat_map(encode).collect(),
+            ));
+        }
         attributes
     }
 
@@ -103,8 +135,8 @@ impl Element {
                 SetElementAttribute::Key(DataAttribute::Value(key)) => element.key.clone_from(key),
                 SetElementAttribute::KeyEnd(parts) => {
                     element.key_end = parts.first().map(|part| {
-                        let mut value = vec![0; netlink_packet_core::Nla::value_len(part)];
-                        netlink_packet_core::Nla::emit_value(part, &mut value);
+                        let mut value = vec![0; part.value_len()];
+                        part.emit_value(&mut value);
                         value
                     });
                 }
@@ -114,6 +146,7 @@ impl Element {
                 SetElementAttribute::Data(DataAttribute::Verdict(verdict)) => {
                     element.data = Some(Data::Verdict(Verdict::read(verdict)));
                 }
+                SetElementAttribute::ListExpressions(list) => element.beyond = rate(list),
                 SetElementAttribute::Flags(flags) if *flags != SetElementFlags::empty() => {
                     return None;
                 }
@@ -122,6 +155,30 @@ impl Element {
         }
         Some(element)
     }
+}
+
+/// The rate of a limit, if one is among these.
+fn rate(list: &[ListAttribute<ExpressionAttribute>]) -> Option<u64> {
+    list.iter().find_map(|item| {
+        let ListAttribute::Element(parts) = item else {
+            return None;
+        };
+        parts.iter().find_map(|part| match part {
+            ExpressionAttribute::Data(Expressions::Other {
+                expression_type,
+                attributes,
+            }) if expression_type == "limit" => {
+                let rate = attributes.iter().find(|nla| nla.kind() == 1)?;
+                let mut bytes = [0; 8];
+                if rate.value_len() != bytes.len() {
+                    return None;
+                }
+                rate.emit_value(&mut bytes);
+                Some(u64::from_be_bytes(bytes))
+            }
+            _ => None,
+        })
+    })
 }
 
 /// An interface's name as a key: 16 bytes, filled up with NUL; cut off after 15.
