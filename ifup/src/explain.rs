@@ -60,13 +60,6 @@ impl Live {
         };
         Some(explain(&self.chains, entry, &packet, &self.sets))
     }
-
-    /// As the kernel would after a frame that passed: what it learned is known from here on.
-    pub fn learn(&mut self, explanation: Explanation) {
-        for (set, element) in explanation.learned {
-            self.sets.entry(set).or_default().push(element);
-        }
-    }
 }
 
 /// What becomes of a frame that comes from or goes to the guest of an interface.

@@ -14,7 +14,7 @@ use agents::addr::MacAddr;
 use harness::netns::Netns;
 use harness::tap::Tap;
 use ifup::guard::corpus;
-use node::{Nic, Node, bridged, bridged_cast, routed, with};
+use node::{Nic, Node, bridged, bridged_cast, difference, routed, with};
 
 /// A node with a bridged and a routed NIC.
 fn node_with_both() -> (Node, Netns, Tap, Tap) {
@@ -157,6 +157,30 @@ fn check_names_all_that_is_not_as_it_was_made() {
         node.up(&routed());
         assert_eq!(check(&node).0, [good], "after {damage}");
     }
+}
+
+/// The frames are sent through what is live, not through what its comments say it is.
+#[test]
+fn check_finds_a_rule_that_is_not_what_its_comment_says() {
+    let (node, _router, _one, _two) = node_with_both();
+    let before = node.dump();
+    assert_eq!(check(&node).1, 0);
+    node.namespace
+        .sh("handle=$(nft -a list chain bridge snf guest | sed -n 's/.*source MAC address of another.*handle //p')
+             rule=$(nft list chain bridge snf guest | grep 'source MAC address of another' | sed 's/ drop / accept /; s/^[ \t]*//')
+             nft \"replace rule bridge snf guest handle $handle $rule\"")
+        .unwrap();
+    let (lines, status) = check(&node);
+    assert_eq!(status, 1, "{lines:?}");
+    assert!(
+        lines.contains(&"tap0: judged wrongly: another's source MAC address".to_owned()),
+        "{lines:#?}"
+    );
+    node.namespace.sh("nft flush ruleset").unwrap();
+    assert!(node.run(&["restore"], &Nic::new()).status.success());
+    assert_eq!(check(&node).1, 0);
+    // and nothing of the node is different for it
+    assert_eq!(difference(&before, &node.dump()), "");
 }
 
 #[test]

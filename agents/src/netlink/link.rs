@@ -1,9 +1,10 @@
 //! Links: interfaces, and their flags as ports of a bridge.
 
-use netlink_packet_core::{NLM_F_REQUEST, NlaBuffer, NlasIterator};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NlaBuffer, NlasIterator};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 
 use crate::addr::MacAddr;
@@ -193,6 +194,32 @@ impl Rtnetlink {
                 format!("bridge port {name}")
             })
             .map(drop)
+    }
+
+    /// Makes a bridge that forwards multicast to all of its ports, and puts it up; its index.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn add_bridge(&mut self, name: &str) -> Result<u32> {
+        let mut message = LinkMessage::default();
+        message.header.change_mask = LinkFlags::Up;
+        message.header.flags = LinkFlags::Up;
+        message.attributes.extend([
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Bridge),
+                LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)])),
+            ]),
+        ]);
+        let what = || format!("bridge {name}");
+        self.socket.request(
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+            what,
+        )?;
+        let made = self.link_by_name(name)?;
+        made.map(|link| link.index)
+            .ok_or_else(|| super::Error::new(what(), std::io::ErrorKind::NotFound.into()))
     }
 
     /// Deletes an interface. One that is not there is a success.

@@ -1,36 +1,16 @@
-//! Whether the rules and sets that are live decide about every frame of the corpus as they
-//! should.
+//! What is sent to see whether the live rules judge it as they should.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use agents::addr::{Ipv6Net, MacAddr, in_prefix, link_local};
 
-use crate::explain::{Live, Way};
-use crate::guard::corpus::{self, Cast};
+use crate::guard::corpus::{self, Case, Cast};
 use crate::guard::entry::{Guard, Scope};
-use crate::guard::explain::Outcome;
 
-/// The frames of the corpus about which the rules decide otherwise than they should; none of a
-/// guest that is not one whose addresses are all checked, on a bridge, with both families.
-pub fn misjudged(live: &mut Live, interface: &str, guard: &Guard) -> Vec<&'static str> {
-    let mut wrong = Vec::new();
-    let Some(cast) = cast(guard) else {
-        return wrong;
-    };
-    for case in corpus::bridged(&cast) {
-        let Some(explanation) = live.explain(interface, &case.frame, Way::From) else {
-            continue;
-        };
-        let passes = explanation.outcome == Outcome::Passes;
-        if passes != case.passes {
-            wrong.push(case.name);
-        }
-        // The next cases are about addresses that were taken.
-        if passes {
-            live.learn(explanation);
-        }
-    }
-    wrong
+/// The frames of the corpus for a guest; none of one that is not on a bridge, with all of its
+/// addresses checked, of both families.
+pub fn cases(guard: &Guard) -> Vec<Case> {
+    cast(guard).map_or(Vec::new(), |cast| corpus::bridged(&cast))
 }
 
 /// Who a guarded guest is, and whom it might pretend to be.

@@ -3,3 +3,5 @@
 pub mod evasions;
 pub mod host;
 pub mod nics;
+pub mod replay;
+mod tap;

@@ -7,11 +7,10 @@ use std::net::IpAddr;
 use agents::netlink::nftables::{Element, Nftables, Table};
 use agents::netlink::{Neighbour, Route, RouteKind, Rtnetlink, Rule};
 
-use super::evasions;
+use super::{evasions, replay};
 use crate::apply;
 use crate::config::Config;
 use crate::error::Result;
-use crate::explain::Live;
 use crate::guard::entry::{Guard, Member, Reserved};
 use crate::guard::profile::{self, Named};
 use crate::guard::{ARP, BRIDGE, INET, install, sets};
@@ -80,9 +79,16 @@ pub fn all(config: &Config) -> Result<Vec<String>> {
             ));
         }
     }
-    let mut live = Live::read(BRIDGE, config, &mut kernel.nftables)?;
-    for (interface, guard) in &guards {
-        for name in evasions::misjudged(&mut live, interface, guard) {
+    let guests: Vec<replay::Guest> = guards
+        .into_iter()
+        .map(|(interface, guard)| replay::Guest {
+            interface,
+            cases: evasions::cases(&guard),
+        })
+        .filter(|guest| !guest.cases.is_empty())
+        .collect();
+    if let (false, Some(live)) = (guests.is_empty(), kernel.nftables.copy(BRIDGE)?) {
+        for (interface, name) in replay::misjudged(&[live], &guests)? {
             found.push(format!("{interface}: judged wrongly: {name}"));
         }
     }

@@ -26,6 +26,7 @@
 //! A deletion of what is not there fails the batch.
 
 mod batch;
+mod copy;
 mod dump;
 mod element;
 pub mod monitor;
@@ -35,6 +36,7 @@ mod statement;
 use netlink_packet_netfilter::NetfilterProtoFamily;
 
 pub use batch::{Batch, Chain, Hook, Policy};
+pub use copy::Copy;
 pub use dump::{DumpedChain, DumpedRule};
 pub use element::{Data, Element, concat, interface_name};
 pub use set::{KeyType, Set, SetData};
