@@ -191,9 +191,10 @@ fn old_progress_is_dropped_even_if_there_is_room() {
     let (_scratch, outbox, mut producer) = outbox();
     producer.put(&entry(0, Class::Progress)).unwrap();
     producer.put(&entry(1, Class::Final)).unwrap();
-    std::thread::sleep(Duration::from_millis(20));
+    // What is put after this must still be young when it is looked at, on a slow disk too.
+    std::thread::sleep(Duration::from_secs(6));
     let young = Limits {
-        age: Duration::from_millis(10),
+        age: Duration::from_secs(5),
         ..NO_LIMITS
     };
     producer.put(&entry(2, Class::Progress)).unwrap();
