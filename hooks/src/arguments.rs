@@ -6,13 +6,14 @@ use clap::Parser;
 
 use crate::config;
 
-/// A Ganeti hook: tells an instance's NICs after it was created, started, rebooted or
-/// modified, by leaving a message in the outbox, from where snf-ganeti-eventd publishes it;
-/// and on the node that an instance has left (stop, remove, migrate, failover), ends the
-/// neighbour proxies of its routed NICs.
+/// A Ganeti hook: tells an instance's NICs, and ends its neighbour proxies on a node it left.
 ///
-/// Ganeti runs it, without arguments, through links in
-/// /etc/ganeti/hooks/instance-{add,start,reboot,modify,stop,remove,migrate,failover}-post.d/;
+/// After an instance was created, started, rebooted or modified it leaves a message about its
+/// NICs in the outbox, from where snf-ganeti-eventd publishes it. On the node that an instance
+/// has left (stop, remove, migrate, failover) it ends the neighbour proxies of its routed NICs.
+///
+/// Ganeti runs it, without arguments, through links in the folders instance-*-post.d of
+/// /etc/ganeti/hooks (add, start, reboot, modify, stop, remove, migrate and failover);
 /// what it does it takes from the GANETI_* variables. It never waits for the network.
 ///
 /// Exit status: 0 done, or nothing to do; 1 failed, with one line that says why (Ganeti logs

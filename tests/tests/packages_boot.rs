@@ -15,8 +15,7 @@ use harness::debian::{Machine, Packages};
 use harness::scratch::Scratch;
 use harness::source_root;
 
-const INSTALL: &str =
-    "apt-get install -y -q --no-install-recommends --no-download --allow-downgrades";
+const INSTALL: &str = "apt-get install -y -q --no-install-recommends --allow-downgrades";
 const PACKAGES: &str =
     "snf-ganeti-node snf-ganeti-eventd snf-ganeti-hooks snf-ifup nfdhcpd snf-central";
 const SERVICES: [&str; 4] = [
