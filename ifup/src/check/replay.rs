@@ -1,7 +1,8 @@
 //! The corpus sent for real: the node's live tables are made again in a network namespace of
 //! their own, with a bridge and TAPs of the same names as the node's, and what comes out is
 //! looked at. Nothing of the node changes, and nothing is left: the namespace goes with the
-//! thread that made it.
+//! thread that made it. Rules about the state of connections are for what comes to guests, and
+//! are left out: on what guests send they would have an effect of their own.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};

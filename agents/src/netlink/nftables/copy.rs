@@ -41,6 +41,9 @@ const SET: Kind = Kind {
     flags: NLM_F_CREATE,
     own: &[10, 16, 19, 20],
 };
+/// `NFTA_RULE_EXPRESSIONS`, and of each the `NFTA_EXPR_NAME`.
+const EXPRESSIONS: u16 = 4;
+const EXPRESSION_NAME: u16 = 1;
 const SET_ID: u16 = 10;
 const SET_NAME: u16 = 2;
 const ELEMENTS: Kind = Kind {
@@ -165,7 +168,24 @@ impl Nftables {
     }
 }
 
+/// Whether a rule asks for the state of connections.
+fn tracks(rule: &[u8]) -> bool {
+    Attributes::new(rule)
+        .filter(|found| found.kind == EXPRESSIONS)
+        .flat_map(|list| Attributes(list.value))
+        .flat_map(|expression| Attributes(expression.value))
+        .any(|part| part.kind == EXPRESSION_NAME && part.value == b"ct\0")
+}
+
 impl Copy {
+    /// The same without the rules that ask for the state of connections: one such rule makes
+    /// the kernel track them all, and put fragments together that would pass one by one.
+    #[must_use]
+    pub fn without_tracking(mut self) -> Self {
+        self.messages.retain(|(_, _, payload)| !tracks(payload));
+        self
+    }
+
     fn add(&mut self, received: &Received, kind: &Kind) {
         let mut payload = received.payload.get(..HEADER).unwrap_or_default().to_vec();
         for attribute in Attributes::new(&received.payload) {
