@@ -13,9 +13,10 @@ mod support;
 
 use lapin::options::BasicGetOptions;
 use lapin::types::AMQPValue;
+use sea_orm::{ConnectionTrait, Database, Statement};
 use serde_json::{Value, json};
 use support::broker::{Agents, isolated, recorded, story};
-use support::until;
+use support::{Central, until};
 
 fn progress(instance: &str, percent: f64) -> Value {
     json!({"type": "image-copy-progress", "event_time": [4_000_000_000_u64, 0],
@@ -313,5 +314,259 @@ fn what_cannot_be_applied_is_kept_with_the_reason() {
             .await
             .unwrap();
         assert!(more.is_none());
+    });
+}
+
+/// The messages of a modification, as recorded of another operation, with what it brings along.
+fn modification(instance: &str, job: i64, beparams: Value, nics: Value) -> Vec<Value> {
+    let mut messages = story("OP_INSTANCE_SHUTDOWN", instance, job, "");
+    for message in &mut messages {
+        message["operation"] = json!("OP_INSTANCE_SET_PARAMS");
+        message["job_fields"] = json!({"beparams": beparams});
+    }
+    messages.last_mut().unwrap()["instance_nics"] = nics;
+    messages
+}
+
+#[test]
+fn a_server_is_resized_and_gets_and_loses_a_floating_address() {
+    isolated(async |site| {
+        let broker = site.broker();
+        let central = site.central().await;
+        let agents = Agents::connect(&broker).await;
+        until("the queue to be served", async || {
+            let listed = broker.ctl("list_consumers queue_name").unwrap().stdout;
+            listed.contains("central.snf.op")
+        })
+        .await;
+        let usage = async |wanted: Value| {
+            let quotas = central
+                .get("/cyclades/account/v1.0/quotas")
+                .await
+                .expect(200);
+            let project = quotas.as_object().unwrap().values().next().unwrap();
+            for (resource, amount) in wanted.as_object().unwrap() {
+                let resource = format!("cyclades.{resource}");
+                assert_eq!(
+                    &project[&resource]["usage"], amount,
+                    "{resource}: {project}"
+                );
+            }
+        };
+        let id = central.create("web", &["bridged"]).await;
+        let instance = format!("snf-{id}");
+        let path = format!("/compute/v2.0/servers/{id}");
+        let action = format!("{path}/action");
+        let idle = async |status: &str| {
+            until(status, async || {
+                let server = central.server(&id).await;
+                server["status"] == status && server["SNF:task_state"] == ""
+            })
+            .await;
+        };
+        let job = || central.rapi.last().job.unwrap();
+        let nic = |id: &Value, network: &str, ip: &str, mac: &str| {
+            let number = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
+            json!({"name": format!("snf-nic-{number}"), "network": network, "ip": ip, "mac": mac,
+                   "mode": "bridged", "link": "br0", "uuid": "u"})
+        };
+        let ports = async || central.get("/network/v2.0/ports").await.expect(200)["ports"].take();
+        let first = ports().await[0]["id"].take();
+        let own = nic(&first, "snf-net-1", "10.66.1.2", "aa:00:00:00:00:01");
+        let mut messages = story("OP_INSTANCE_CREATE", &instance, job(), "10.66.1.2");
+        messages.last_mut().unwrap()["instance_nics"] = json!([own]);
+        for message in &messages {
+            agents.send("op", message).await;
+        }
+        idle("ACTIVE").await;
+        usage(json!({"vm": 1, "total_cpu": 1, "cpu": 1, "ram": 128, "floating_ip": 0})).await;
+        central
+            .post(&action, json!({"os-stop": null}))
+            .await
+            .expect(202);
+        for message in story("OP_INSTANCE_SHUTDOWN", &instance, job(), "") {
+            agents.send("op", &message).await;
+        }
+        idle("SHUTOFF").await;
+        usage(json!({"vm": 1, "total_cpu": 1, "cpu": 0, "total_ram": 128, "ram": 0})).await;
+
+        // To a flavor that there is.
+        let small = central.id_of("/compute/v2.0/flavors", "small").await;
+        let resize = json!({"resize": {"flavorRef": small}});
+        central.post(&action, resize).await.expect(202);
+        assert_eq!(central.server(&id).await["status"], "RESIZE");
+        let bigger = json!({"vcpus": 2, "minmem": 256, "maxmem": 256});
+        for message in modification(&instance, job(), bigger, json!([own])) {
+            agents.send("op", &message).await;
+        }
+        idle("SHUTOFF").await;
+        assert_eq!(central.server(&id).await["flavor"]["id"], json!(small));
+        usage(json!({"total_cpu": 2, "cpu": 0, "total_ram": 256})).await;
+
+        // A floating address, plugged in and out again.
+        let body = json!({"floatingip": {"floating_network_id": "4"}});
+        let made = central
+            .post("/network/v2.0/floatingips", body)
+            .await
+            .expect(201);
+        let made = made["floatingip"].clone();
+        let one = format!("/network/v2.0/floatingips/{}", made["id"].as_str().unwrap());
+        let address = made["floating_ip_address"].as_str().unwrap();
+        let add = json!({"addFloatingIp": {"address": address}});
+        central.post(&action, add).await.expect(202);
+        let list = ports().await;
+        let list = list.as_array().unwrap();
+        let second = list.iter().find(|port| port["id"] != first).unwrap()["id"].clone();
+        let plugged = nic(&second, "snf-net-4", address, "aa:00:00:00:00:02");
+        // With a size that no flavor has: that is told, and nothing else comes of it.
+        let odd = json!({"vcpus": 7, "minmem": 256, "maxmem": 256});
+        for message in modification(&instance, job(), odd, json!([own, plugged])) {
+            agents.send("op", &message).await;
+        }
+        idle("SHUTOFF").await;
+        let server = central.server(&id).await;
+        assert_eq!(server["flavor"]["id"], json!(small));
+        let shown = &server["addresses"]["public"][0];
+        assert_eq!(shown["addr"], address, "{server}");
+        assert_eq!(shown["OS-EXT-IPS:type"], "floating");
+        let told = central
+            .get(&format!("{path}/diagnostics"))
+            .await
+            .expect(200);
+        assert!(told.to_string().contains("no such flavor"), "{told}");
+        let remove = json!({"removeFloatingIp": {"address": address}});
+        central.post(&action, remove).await.expect(202);
+        for message in modification(&instance, job(), Value::Null, json!([own])) {
+            agents.send("op", &message).await;
+        }
+        idle("SHUTOFF").await;
+        let shown = central.get(&one).await.expect(200)["floatingip"].take();
+        assert_eq!(shown["port_id"], Value::Null);
+        assert_eq!(
+            central.server(&id).await["addresses"]["public"],
+            Value::Null
+        );
+        usage(json!({"floating_ip": 1, "vm": 1})).await;
+
+        central.delete(&path).await.expect(204);
+        for message in story("OP_INSTANCE_REMOVE", &instance, job(), "") {
+            agents.send("op", &message).await;
+        }
+        idle("DELETED").await;
+        usage(json!({"floating_ip": 1, "vm": 0, "total_cpu": 0, "total_ram": 0, "disk": 0})).await;
+    });
+}
+
+/// All that messages change.
+async fn contents(url: &str) -> Vec<String> {
+    let database = Database::connect(url).await.unwrap();
+    let mut contents = Vec::new();
+    for (table, columns) in [
+        (
+            "servers",
+            "id, state, task, flavor_id, progress, deleted_at, updated_at, job_id, job_rank",
+        ),
+        (
+            "ports",
+            "id, state, mac, ipv4, ipv6, firewall, deleted_at, updated_at",
+        ),
+        (
+            "addresses",
+            "id, address, port_id, live, deleted_at, updated_at",
+        ),
+        ("volumes", "id, status, size, deleted_at, updated_at"),
+        ("diagnostics", "id, server_id, message"),
+    ] {
+        let query = format!("SELECT json_array({columns}) FROM {table} ORDER BY id");
+        let backend = database.get_database_backend();
+        let rows = database.query_all_raw(Statement::from_string(backend, query));
+        for row in rows.await.unwrap() {
+            let row: String = row.try_get_by_index(0).unwrap();
+            contents.push(format!("{table} {row}"));
+        }
+    }
+    contents
+}
+
+#[test]
+fn what_was_followed_without_a_broker_has_no_second_effect_with_one() {
+    isolated(async |site| {
+        let mut alone = Central::start().await;
+        alone.rapi.succeed();
+        let idle = async |central: &Central, id: &str, status: &str| {
+            until(status, async || {
+                let server = central.server(id).await;
+                server["status"] == status && server["SNF:task_state"] == ""
+            })
+            .await;
+        };
+        let stays = alone.create("stays", &["bridged"]).await;
+        let goes = alone.create("goes", &["bridged"]).await;
+        for id in [&stays, &goes] {
+            idle(&alone, id, "ACTIVE").await;
+        }
+        let action = format!("/compute/v2.0/servers/{stays}/action");
+        alone
+            .post(&action, json!({"os-stop": null}))
+            .await
+            .expect(202);
+        idle(&alone, &stays, "SHUTOFF").await;
+        alone
+            .delete(&format!("/compute/v2.0/servers/{goes}"))
+            .await
+            .expect(204);
+        idle(&alone, &goes, "DELETED").await;
+        alone.stop().await;
+        let url = alone.config.database_url.clone();
+        let before = contents(&url).await;
+        assert!(before.len() >= 8, "{before:#?}");
+
+        // Now there is one, and eventd tells all that it has kept, some of it twice.
+        let broker = site.broker();
+        let more = format!("[broker]\nurls = ['{}']\n", broker.uri());
+        let folder = tempfile::tempdir().unwrap();
+        let central = Central::on(alone.rapi.clone(), folder, &url, &more).await;
+        let agents = Agents::connect(&broker).await;
+        until("the queue to be served", async || {
+            let listed = broker.ctl("list_consumers queue_name").unwrap().stdout;
+            listed.contains("central.snf.op")
+        })
+        .await;
+        let mut told = 0;
+        for call in central.rapi.submissions() {
+            let job = call.job.unwrap();
+            let operation = match (call.method.as_str(), call.path.as_str()) {
+                ("POST", "/2/instances") => "OP_INSTANCE_CREATE",
+                ("PUT", path) if path.ends_with("/shutdown") => "OP_INSTANCE_SHUTDOWN",
+                ("DELETE", _) => "OP_INSTANCE_REMOVE",
+                _ => continue,
+            };
+            let instance = match call.body["name"].as_str() {
+                Some(name) => name.to_owned(),
+                None => call.path.split('/').nth(3).unwrap().to_owned(),
+            };
+            let ip = call.body["nics"][0]["ip"].as_str().unwrap_or_default();
+            let began = central.rapi.received(job);
+            for mut message in story(operation, &instance, job, ip) {
+                message["event_time"] = began.clone();
+                agents.send("op", &message).await;
+                agents.send("op", &message).await;
+                told += 1;
+            }
+        }
+        assert!(told > 20, "{told}");
+        // What comes after all that is news.
+        let next = central.create("next", &[]).await;
+        let job = central.rapi.last().job.unwrap();
+        for message in story("OP_INSTANCE_CREATE", &format!("snf-{next}"), job, "") {
+            agents.send("op", &message).await;
+        }
+        idle(&central, &next, "ACTIVE").await;
+        let after = contents(&url).await;
+        let (same, new): (Vec<String>, Vec<String>) =
+            after.into_iter().partition(|row| before.contains(row));
+        assert_eq!(same, before, "and: {new:#?}");
+        // The new server and its disk.
+        assert_eq!(new.len(), 2, "{new:#?}");
     });
 }

@@ -1,5 +1,5 @@
-//! Faults with real parts: dispatchers die at random instants, the network is cut; in the end
-//! every server is what a model says.
+//! Faults with real parts: dispatchers die at random instants, databases and brokers as well, the
+//! network is cut; in the end every server is what a model says.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,193 +11,14 @@
 
 mod support;
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use harness::postgres::Postgres;
-use harness::rabbitmq::RabbitMq;
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
-use support::broker::{Agents, Site, isolated};
-use support::rapi::FakeRapi;
-use support::replay::{Chance, Script, Subject, script};
-use support::{Central, until_within};
-
-/// A dispatcher as a process of its own; killed when dropped.
-struct Dispatcher(Child);
-
-impl Drop for Dispatcher {
-    fn drop(&mut self) {
-        // SIGKILL
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A broker, a PostgreSQL, servers in BUILD, and the configuration of a dispatcher.
-struct Stage {
-    broker: RabbitMq,
-    postgres: Postgres,
-    central: Central,
-    configuration: PathBuf,
-    subjects: Vec<Subject>,
-}
-
-impl Stage {
-    /// With `servers` servers, of which one was made by the API and the others are like it.
-    async fn new(site: &Site, servers: i64) -> Self {
-        let broker = site.broker();
-        let postgres = Postgres::start(&site.scratch.join("pg"), 5432).unwrap();
-        let rapi = FakeRapi::start().await;
-        let folder = tempfile::tempdir().unwrap();
-        let mut central = Central::on(rapi, folder, &postgres.uri(), "").await;
-        let first: i64 = central.create("first", &["bridged"]).await.parse().unwrap();
-        central.stop().await;
-        let configuration = central.folder.path().join("central.toml");
-        let text = format!(
-            "log = 'warn'\n[api]\nlisten = '127.0.0.1:0'\n[database]\nurl = '{}'\nconnections = 4\n\
-             [broker]\nurls = ['{}']\n[reconcile]\ninterval_seconds = 100000\n",
-            postgres.uri(),
-            broker.uri()
-        );
-        std::fs::write(&configuration, text).unwrap();
-        let database = Database::connect(&postgres.uri()).await.unwrap();
-        multiply(&database, first, servers).await;
-        let rows = rows(
-            &database,
-            "SELECT s.id, p.id, s.task_job FROM servers s JOIN ports p ON p.server_id = s.id ORDER BY s.id",
-        )
-        .await;
-        let subjects = rows
-            .iter()
-            .map(|row| Subject {
-                id: row.try_get_by_index(0).unwrap(),
-                port: row.try_get_by_index(1).unwrap(),
-                create_job: row.try_get_by_index(2).unwrap(),
-            })
-            .collect();
-        Self {
-            broker,
-            postgres,
-            central,
-            configuration,
-            subjects,
-        }
-    }
-
-    fn dispatcher(&self) -> Dispatcher {
-        let log = self.central.folder.path().join("dispatchers.log");
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log)
-            .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_snf-central"))
-            .arg("--config")
-            .arg(&self.configuration)
-            .arg("serve")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Dispatcher(child)
-    }
-
-    /// Waits until all the queues are empty, acknowledged messages included.
-    async fn drained(&self) {
-        until_within(
-            Duration::from_secs(300),
-            "the queues to be empty",
-            async || {
-                let listed = self.broker.ctl("list_queues name messages").unwrap().stdout;
-                let ours = listed.lines().filter(|line| line.starts_with("central."));
-                let depths: Vec<&str> = ours.filter_map(|line| line.split('\t').nth(1)).collect();
-                depths.len() == 7 && depths.iter().all(|depth| *depth == "0")
-            },
-        )
-        .await;
-    }
-
-    /// Nothing lost, nothing twice, nothing stuck.
-    async fn is_as_expected(&self, script: &Script) {
-        let database = Database::connect(&self.postgres.uri()).await.unwrap();
-        let found = rows(
-            &database,
-            "SELECT s.id, s.state, s.deleted_at, s.task, p.mac, p.state, \
-             (SELECT COUNT(*) FROM diagnostics d WHERE d.server_id = s.id) \
-             FROM servers s JOIN ports p ON p.server_id = s.id ORDER BY s.id",
-        )
-        .await;
-        assert_eq!(found.len(), script.expected.len());
-        for row in &found {
-            let id: i64 = row.try_get_by_index(0).unwrap();
-            let expected = &script.expected[&id];
-            let deleted: Option<i64> = row.try_get_by_index(2).unwrap();
-            let task: Option<String> = row.try_get_by_index(3).unwrap();
-            let notes: i64 = row.try_get_by_index(6).unwrap();
-            assert_eq!(task, None, "server {id}");
-            assert_eq!(notes, 1, "server {id}");
-            let port: String = row.try_get_by_index(5).unwrap();
-            match expected.state {
-                Some(state) => {
-                    assert_eq!(deleted, None, "server {id}");
-                    assert_eq!(
-                        row.try_get_by_index::<String>(1).unwrap(),
-                        state,
-                        "server {id}"
-                    );
-                    let mac: Option<String> = row.try_get_by_index(4).unwrap();
-                    assert_eq!(mac.as_ref(), Some(&expected.mac), "server {id}");
-                    assert_eq!(port, "ACTIVE", "server {id}");
-                }
-                None => {
-                    assert!(deleted.is_some(), "server {id}");
-                    assert_eq!(port, "DELETED", "server {id}");
-                }
-            }
-        }
-    }
-}
-
-async fn rows(database: &DatabaseConnection, query: &str) -> Vec<sea_orm::QueryResult> {
-    let backend = database.get_database_backend();
-    database
-        .query_all_raw(Statement::from_string(backend, query))
-        .await
-        .unwrap()
-}
-
-/// Makes more servers of the first one, each with a NIC and a job of its own.
-async fn multiply(database: &DatabaseConnection, first: i64, servers: i64) {
-    let columns = async |table: &str| {
-        let query = format!(
-            "SELECT column_name::text FROM information_schema.columns WHERE table_name = '{table}' \
-             AND column_name NOT IN ('id', 'server_id', 'task_job') ORDER BY ordinal_position"
-        );
-        let rows = rows(database, &query).await;
-        let names: Vec<String> = rows
-            .iter()
-            .map(|row| row.try_get_by_index(0).unwrap())
-            .collect();
-        names.join(", ")
-    };
-    let (server, port) = (columns("servers").await, columns("ports").await);
-    let more = servers - 1;
-    for statement in [
-        format!(
-            "INSERT INTO servers ({server}, task_job) SELECT {server}, task_job + number \
-             FROM servers, generate_series(1, {more}) AS number WHERE id = {first}"
-        ),
-        format!(
-            "INSERT INTO ports ({port}, server_id) SELECT {port}, other FROM ports, \
-             (SELECT id AS other FROM servers WHERE id <> {first}) AS others \
-             WHERE server_id = {first}"
-        ),
-    ] {
-        database.execute_unprepared(&statement).await.unwrap();
-    }
-}
+use harness::netns::Netns;
+use harness::rabbitmq::{Place, RabbitMq};
+use serde_json::json;
+use support::broker::{Agents, Site, isolated, send_to_any, story};
+use support::replay::{Chance, script};
+use support::stage::{Stage, rows};
 
 async fn nap(chance: &mut Chance, most_millis: usize) {
     let millis = u64::try_from(chance.below(most_millis)).unwrap();
@@ -214,13 +35,9 @@ fn a_dispatcher_killed_at_any_instant_loses_nothing() {
         let script = script(&stage.subjects, 4, &mut chance);
         // Once in peace, so that the queues are there.
         let first = stage.dispatcher();
-        until_within(Duration::from_secs(120), "the queues", async || {
-            let listed = stage.broker.ctl("list_queues name").unwrap().stdout;
-            listed.contains("central.snf.heartbeat")
-        })
-        .await;
+        stage.ready().await;
         drop(first);
-        let agents = Agents::connect(&stage.broker).await;
+        let agents = Agents::connect(stage.broker()).await;
         let portion = script.messages.len().div_ceil(KILLS);
         let mut sent = 0;
         for _ in 0..KILLS {
@@ -256,20 +73,16 @@ fn the_network_may_be_cut_between_any_two() {
         let mut chance = Chance::new(10);
         let script = script(&stage.subjects, 4, &mut chance);
         let _dispatchers = [stage.dispatcher(), stage.dispatcher()];
-        until_within(Duration::from_secs(120), "the queues", async || {
-            let listed = stage.broker.ctl("list_queues name").unwrap().stdout;
-            listed.contains("central.snf.heartbeat")
-        })
-        .await;
+        stage.ready().await;
         let portion = script.messages.len().div_ceil(3);
         let mut sent = 0;
         // Shorter than the heartbeat's patience, longer than it; and the database.
         for (port, seconds) in [
-            (stage.broker.port(), 5),
-            (stage.broker.port(), 50),
+            (stage.broker().port(), 5),
+            (stage.broker().port(), 50),
             (5432, 20),
         ] {
-            let agents = Agents::connect(&stage.broker).await;
+            let agents = Agents::connect(stage.broker()).await;
             sent = agents.send_many(&script.messages, sent, portion).await;
             cut(&site, port, true);
             tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -277,6 +90,190 @@ fn the_network_may_be_cut_between_any_two() {
         }
         assert_eq!(sent, script.messages.len());
         stage.drained().await;
+        stage.is_as_expected(&script).await;
+    });
+}
+
+#[test]
+fn postgresql_and_the_broker_may_die_at_any_instant() {
+    isolated(async |site| {
+        let mut stage = Stage::new(&site, 60).await;
+        let mut chance = Chance::new(8);
+        let script = script(&stage.subjects, 4, &mut chance);
+        let _dispatchers = [stage.dispatcher(), stage.dispatcher()];
+        stage.ready().await;
+        let rounds = 8;
+        let portion = script.messages.len().div_ceil(rounds);
+        let mut sent = 0;
+        for round in 0..rounds {
+            let agents = Agents::connect(stage.broker()).await;
+            sent = agents.send_many(&script.messages, sent, portion).await;
+            nap(&mut chance, 300).await;
+            if round % 4 == 3 {
+                stage.written();
+                stage.brokers[0].kill();
+                nap(&mut chance, 1000).await;
+                stage.brokers[0].restart().unwrap();
+            } else {
+                stage.postgres.kill();
+                nap(&mut chance, 1000).await;
+                stage.postgres.restart().unwrap();
+            }
+        }
+        assert_eq!(sent, script.messages.len());
+        stage.drained().await;
+        stage.is_as_expected(&script).await;
+    });
+}
+
+/// How many servers live in [`many_lives_are_replayed_and_a_dispatcher_dies_meanwhile`], unless
+/// `SNF_LIVES` says otherwise.
+const LIVES: i64 = 300;
+
+#[test]
+fn many_lives_are_replayed_and_a_dispatcher_dies_meanwhile() {
+    isolated(async |site| {
+        let lives = std::env::var("SNF_LIVES").map_or(LIVES, |lives| lives.parse().unwrap());
+        let stage = Stage::new(&site, lives).await;
+        let mut chance = Chance::new(9);
+        let script = script(&stage.subjects, 2, &mut chance);
+        let _first = stage.dispatcher();
+        let mut second = Some(stage.dispatcher());
+        stage.ready().await;
+        let agents = Agents::connect(stage.broker()).await;
+        let begun = std::time::Instant::now();
+        let mut sent = 0;
+        while sent < script.messages.len() {
+            sent = agents.send_many(&script.messages, sent, 500).await;
+            if sent * 2 > script.messages.len() {
+                // In the middle of whatever it is at.
+                second = None;
+            }
+        }
+        assert!(second.is_none());
+        stage.drained().await;
+        println!(
+            "{} messages about {lives} servers in {:?}",
+            sent,
+            begun.elapsed()
+        );
+        stage.is_as_expected(&script).await;
+    });
+}
+
+#[test]
+fn a_removal_that_failed_is_kept_until_the_cluster_can_be_asked() {
+    isolated(async |site| {
+        let stage = Stage::new(&site, 6).await;
+        let port = stage.central.rapi.port();
+        let _dispatchers = [stage.dispatcher(), stage.dispatcher()];
+        stage.ready().await;
+        let agents = Agents::connect(stage.broker()).await;
+        let tell = async |operation: &str, id: i64, job: i64, status: Option<&str>| {
+            let mut messages = story(operation, &format!("snf-{id}"), job, "");
+            if let Some(status) = status {
+                messages.last_mut().unwrap()["status"] = json!(status);
+            }
+            for mut message in messages {
+                if let Some(fields) = message.as_object_mut() {
+                    fields.remove("instance_nics");
+                }
+                agents.send("op", &message).await;
+            }
+        };
+        cut(&site, port, true);
+        let last = stage.subjects.last().unwrap().create_job;
+        for subject in &stage.subjects {
+            tell("OP_INSTANCE_CREATE", subject.id, subject.create_job, None).await;
+        }
+        // The first one is there, and of the others some are gone as well as others.
+        let (there, gone) = stage.subjects.split_at(3);
+        for subject in there {
+            stage.central.rapi.smuggle(&format!("snf-{}", subject.id));
+        }
+        for (number, subject) in (1..).zip(&stage.subjects) {
+            tell(
+                "OP_INSTANCE_REMOVE",
+                subject.id,
+                last + number,
+                Some("error"),
+            )
+            .await;
+        }
+        // Longer than the RAPI client's patience, more than once.
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        assert!(stage.messages(0).await.unwrap() > 0);
+        cut(&site, port, false);
+        stage.drained().await;
+        let database = sea_orm::Database::connect(&stage.postgres.uri())
+            .await
+            .unwrap();
+        let query = "SELECT deleted_at IS NOT NULL FROM servers ORDER BY id";
+        let found: Vec<bool> = rows(&database, query)
+            .await
+            .iter()
+            .map(|row| row.try_get_by_index(0).unwrap())
+            .collect();
+        let expected = [vec![false; there.len()], vec![true; gone.len()]].concat();
+        assert_eq!(found, expected);
+    });
+}
+
+/// Three brokers, each in a namespace of its own, as one cluster.
+fn cluster(site: &Site) -> Vec<RabbitMq> {
+    let network = &site.netns;
+    network
+        .sh("ip link add br0 type bridge; ip link set br0 up; ip addr add 10.77.0.254/24 dev br0")
+        .unwrap();
+    let mut brokers: Vec<RabbitMq> = Vec::new();
+    for number in 1..=3 {
+        let place = Netns::new().unwrap();
+        let here = format!("mq{number}");
+        network.veth(&here, &place, "eth0").unwrap();
+        network.ip(&format!("link set {here} master br0")).unwrap();
+        let address = format!("10.77.0.{number}");
+        place
+            .ip(&format!("addr add {address}/24 dev eth0"))
+            .unwrap();
+        let folder = site.scratch.join(&format!("rabbitmq{number}"));
+        let first = brokers.first();
+        let place = Place::Netns(&place);
+        brokers.push(RabbitMq::start_member(place, &folder, &address, 5672, first).unwrap());
+    }
+    brokers
+}
+
+#[test]
+fn a_broker_of_three_may_die() {
+    isolated(async |site| {
+        let mut stage = Stage::with(&site, cluster(&site), 40).await;
+        let mut chance = Chance::new(11);
+        let script = script(&stage.subjects, 4, &mut chance);
+        let _dispatchers = [stage.dispatcher(), stage.dispatcher()];
+        stage.ready().await;
+        let members = stage
+            .broker()
+            .ctl("list_queues name members")
+            .unwrap()
+            .stdout;
+        assert!(
+            members
+                .lines()
+                .filter(|line| line.starts_with("central."))
+                .all(|line| line.matches("rabbit@").count() == 3),
+            "{members}"
+        );
+        let urls: Vec<String> = stage.brokers.iter().map(RabbitMq::uri).collect();
+        let (before, after) = script.messages.split_at(script.messages.len() / 3);
+        send_to_any(&urls, before).await;
+        // The one that the queues' leaders are at, as they were declared there first.
+        let sending = send_to_any(&urls, after);
+        let dying = async {
+            nap(&mut chance, 500).await;
+            stage.brokers[0].kill();
+        };
+        tokio::join!(sending, dying);
+        stage.drained_at(1).await;
         stage.is_as_expected(&script).await;
     });
 }

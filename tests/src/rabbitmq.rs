@@ -1,6 +1,7 @@
 //! A RabbitMQ of our own: its node name, ports, data and `epmd` collide with nothing.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -39,6 +40,8 @@ struct Launch {
     address: String,
     port: u16,
     namespace: Option<Netns>,
+    /// Whether it is one of a cluster, whose members reach each other by their addresses.
+    member: bool,
 }
 
 impl RabbitMq {
@@ -62,6 +65,17 @@ impl RabbitMq {
         port: u16,
         configuration: &str,
     ) -> Result<Self> {
+        Self::launch(place, folder, address, port, configuration, false)
+    }
+
+    fn launch(
+        place: Place<'_>,
+        folder: &Path,
+        address: &str,
+        port: u16,
+        configuration: &str,
+        member: bool,
+    ) -> Result<Self> {
         fs::create_dir_all(folder)?;
         fs::write(
             folder.join("rabbitmq.conf"),
@@ -82,9 +96,37 @@ impl RabbitMq {
             address: address.to_owned(),
             port,
             namespace,
+            member,
         };
         let daemon = Some(launch.start()?);
         Ok(Self { daemon, launch })
+    }
+
+    /// Starts a member of a cluster, known to the others by its address; the first one has no
+    /// `first`, the others join it. As [`RabbitMq::start`] else.
+    ///
+    /// # Errors
+    /// As for [`RabbitMq::start`].
+    pub fn start_member(
+        place: Place<'_>,
+        folder: &Path,
+        address: &str,
+        port: u16,
+        first: Option<&Self>,
+    ) -> Result<Self> {
+        fs::create_dir_all(folder)?;
+        let cookie = folder.join(".erlang.cookie");
+        fs::write(&cookie, "snf-tests")?;
+        fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))?;
+        let mut configuration = String::new();
+        if let Some(first) = first {
+            configuration = format!(
+                "cluster_formation.peer_discovery_backend = classic_config\n\
+                 cluster_formation.classic_config.nodes.1 = {}",
+                first.launch.node()
+            );
+        }
+        Self::launch(place, folder, address, port, &configuration, true)
     }
 
     /// `amqp://…/%2f`, as seen from its namespace.
@@ -151,6 +193,9 @@ impl RabbitMq {
 
 impl Launch {
     fn node(&self) -> String {
+        if self.member {
+            return format!("rabbit@{}", self.address);
+        }
         format!("snf{}@localhost", self.port)
     }
 
@@ -185,7 +230,15 @@ impl Launch {
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .env("RABBITMQ_DIST_PORT", (self.port + 1).to_string())
             .env("ERL_EPMD_PORT", (self.port + 2).to_string())
-            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env(
+                "ERL_EPMD_ADDRESS",
+                if self.member {
+                    &self.address
+                } else {
+                    "127.0.0.1"
+                },
+            )
+            .env("RABBITMQ_USE_LONGNAME", self.member.to_string())
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+sbwt none +S 2:2")
             .current_dir(&self.folder);
         command

@@ -2,13 +2,16 @@
 #![allow(dead_code)]
 
 use std::future::Future;
+use std::time::{Duration, Instant};
 
 use harness::netns::Netns;
 use harness::rabbitmq::{Place, RabbitMq};
 use harness::scratch::Scratch;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
+};
 use serde_json::{Value, json};
 
 use super::Central;
@@ -59,15 +62,16 @@ pub struct Agents {
 
 impl Agents {
     pub async fn connect(broker: &RabbitMq) -> Self {
+        Self::connect_to(&broker.uri()).await.unwrap()
+    }
+
+    async fn connect_to(url: &str) -> Result<Self, lapin::Error> {
         let properties = ConnectionProperties::default();
-        let connection = Connection::connect(&broker.uri(), properties)
-            .await
-            .unwrap();
-        let channel = connection.create_channel().await.unwrap();
+        let connection = Connection::connect(url, properties).await?;
+        let channel = connection.create_channel().await?;
         channel
             .confirm_select(ConfirmSelectOptions::default())
-            .await
-            .unwrap();
+            .await?;
         let durable = ExchangeDeclareOptions {
             durable: true,
             ..ExchangeDeclareOptions::default()
@@ -79,12 +83,11 @@ impl Agents {
                 durable,
                 FieldTable::default(),
             )
-            .await
-            .unwrap();
-        Self {
+            .await?;
+        Ok(Self {
             channel,
             _connection: connection,
-        }
+        })
     }
 
     pub async fn send_raw(&self, key: &str, body: &[u8]) {
@@ -110,8 +113,14 @@ impl Agents {
         count: usize,
     ) -> usize {
         let end = messages.len().min(from + count);
+        self.try_many(&messages[from..end]).await.unwrap();
+        end
+    }
+
+    /// Sends messages without waiting in between; the broker has all of them in the end.
+    async fn try_many(&self, messages: &[(&'static str, Value)]) -> Result<(), lapin::Error> {
         let mut confirms = Vec::new();
-        for (topic, message) in &messages[from..end] {
+        for (topic, message) in messages {
             let key = format!("ganeti.snf.event.{topic}");
             let body = message.to_string();
             let confirm = self
@@ -119,23 +128,53 @@ impl Agents {
                 .basic_publish(
                     "ganeti".into(),
                     key.as_str().into(),
-                    BasicPublishOptions::default(),
+                    // A confirm alone does not say that a queue has it.
+                    BasicPublishOptions {
+                        mandatory: true,
+                        ..BasicPublishOptions::default()
+                    },
                     body.as_bytes(),
                     BasicProperties::default().with_delivery_mode(2),
                 )
-                .await
-                .unwrap();
+                .await?;
             confirms.push(confirm);
         }
         for confirm in confirms {
-            confirm.await.unwrap();
+            if !matches!(confirm.await?, Confirmation::Ack(None)) {
+                return Err(lapin::ErrorKind::InvalidChannelState(
+                    lapin::ChannelState::Error,
+                    "the broker does not take the message",
+                )
+                .into());
+            }
         }
-        end
+        Ok(())
     }
 
     pub async fn send(&self, topic: &str, message: &Value) {
         let key = format!("ganeti.snf.event.{topic}");
         self.send_raw(&key, message.to_string().as_bytes()).await;
+    }
+}
+
+/// Sends messages in order to whichever broker answers; what was not confirmed is sent again, as
+/// eventd does.
+pub async fn send_to_any(urls: &[String], messages: &[(&'static str, Value)]) {
+    let deadline = Instant::now() + Duration::from_secs(300);
+    let mut urls = urls.iter().cycle();
+    let mut portions = messages.chunks(20).peekable();
+    while portions.peek().is_some() {
+        assert!(Instant::now() < deadline, "no broker takes the messages");
+        let url = urls.next().unwrap();
+        let work = async {
+            let agents = Agents::connect_to(url).await?;
+            while let Some(portion) = portions.peek() {
+                agents.try_many(portion).await?;
+                portions.next();
+            }
+            Ok::<_, lapin::Error>(())
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(30), work).await;
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod rapi;
 pub mod replay;
+pub mod stage;
 
 use std::path::Path;
 use std::time::Duration;

@@ -84,6 +84,10 @@ impl FakeRapi {
         format!("http://{}", self.address)
     }
 
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     pub fn set_mood(&self, mood: Mood) {
         self.inner.lock().unwrap().mood = mood;
     }
@@ -135,6 +139,11 @@ impl FakeRapi {
     /// All jobs leave the queue for the archive, and the archive.
     pub fn forget_jobs(&self) {
         self.inner.lock().unwrap().jobs.clear();
+    }
+
+    /// When a job came, as Ganeti writes times.
+    pub fn received(&self, job: i64) -> Value {
+        self.inner.lock().unwrap().jobs[&job]["received_ts"].clone()
     }
 
     /// The calls that made jobs, in order.
