@@ -23,8 +23,8 @@ pub enum Place<'a> {
     Host(&'a Host),
 }
 
-/// Erlang starts slowly on a shared machine.
-const START: Duration = Duration::from_secs(120);
+/// Erlang starts slowly on a shared machine: minutes, if others take all of it.
+const START: Duration = Duration::from_secs(300);
 
 /// A running broker; its data stays in its folder until the scratch folder goes.
 #[derive(Debug)]
