@@ -23,6 +23,7 @@ pub mod job;
 mod lock;
 pub mod mastership;
 pub mod metrics;
+mod pace;
 pub mod print;
 pub mod publish;
 mod readiness;

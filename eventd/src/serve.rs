@@ -20,6 +20,7 @@ use crate::cursor_writer::CursorWriter;
 use crate::lock::Lock;
 use crate::mastership::Role;
 use crate::metrics::Metrics;
+use crate::pace::Pace;
 use crate::publish::{Backoff, Broker, Host, Link, Next, Outage, Relay, connect};
 use crate::readiness::Readiness;
 use crate::source::{Batch, Extent, Source};
@@ -75,7 +76,7 @@ enum Wake {
     Stop,
     Watch,
     Connected(Box<Link>),
-    FailedToConnect,
+    FailedToConnect(String),
     Relay(Next),
     More,
     Tick,
@@ -98,11 +99,13 @@ struct Engine {
     stuck: VecDeque<(u64, Vec<Entry>, Option<SystemTime>)>,
     metrics: Metrics,
     cursor_writer: CursorWriter,
+    pace: Pace,
     outbox_looked: Instant,
     probed: Instant,
     queue_missed: bool,
     broker_outage: Outage,
     disk_outage: Outage,
+    parking_outage: Outage,
     watch_outage: Outage,
 }
 
@@ -148,11 +151,13 @@ impl Engine {
             stuck: VecDeque::new(),
             metrics,
             cursor_writer: CursorWriter::new(config.cursor_file.clone()),
+            pace: Pace::new(now),
             outbox_looked: now,
             probed: now,
             queue_missed: true,
             broker_outage: Outage::default(),
             disk_outage: Outage::default(),
+            parking_outage: Outage::default(),
             watch_outage: Outage::default(),
             config: config.clone(),
         })
@@ -180,7 +185,8 @@ impl Engine {
                 }
                     link = links.recv() => match link {
                         Some(Ok(link)) => Wake::Connected(link),
-                        _ => Wake::FailedToConnect,
+                        Some(Err(reason)) => Wake::FailedToConnect(reason),
+                        None => Wake::FailedToConnect("no host is left to try".to_owned()),
                     },
                     next = self.relay.next() => Wake::Relay(next),
                     () = std::future::ready(()), if ready => Wake::More,
@@ -196,7 +202,10 @@ impl Engine {
                         tracing::info!("the broker is back after {:.1} s", away.as_secs_f64());
                     }
                 }
-                Wake::FailedToConnect => {
+                Wake::FailedToConnect(reason) => {
+                    if self.broker_outage.fails(Instant::now()).is_some() {
+                        tracing::warn!("{reason}; retrying, messages wait in the outbox");
+                    }
                     let result = self.relay.failed_to_connect();
                     self.note_disk(result);
                 }
@@ -219,10 +228,14 @@ impl Engine {
         self.role.is_master()
             && self.stuck.is_empty()
             && self.relay.has_room()
-            && self.source.has_work()
+            && (self.source.live() > 0 || self.relay.wants_more() && self.source.has_work())
     }
 
     fn read_watch(&mut self) {
+        // The thread itself rests: it is the one that hands on the broker's answers, and each
+        // of them would wake it up.
+        std::thread::sleep(self.pace.rest(Instant::now()));
+        let mut came = 0usize;
         loop {
             let events = match self.watch.read() {
                 Ok(events) if events.is_empty() => break,
@@ -235,13 +248,17 @@ impl Engine {
             };
             for event in events {
                 match event {
-                    Event::Job(job) => self.source.changed(job),
+                    Event::Job(job) => {
+                        came = came.saturating_add(1);
+                        self.source.changed(job);
+                    }
                     Event::Outbox(name) => self.relay.found(name),
                     Event::Ssconf => self.look_at_role(),
                     Event::Lost => self.queue_missed = true,
                 }
             }
         }
+        self.pace.came(Instant::now(), came);
         if !self.role.is_master() {
             self.source.forget();
         }
@@ -357,7 +374,13 @@ impl Engine {
         if !self.role.is_master() {
             return;
         }
-        for batch in self.source.next(JOBS_AT_A_TIME) {
+        let limit = if self.relay.wants_more() {
+            JOBS_AT_A_TIME
+        } else {
+            // these come first, and nothing of a rescan with them
+            self.source.live().min(JOBS_AT_A_TIME)
+        };
+        for batch in self.source.next(limit) {
             let Batch {
                 entries,
                 job,
@@ -379,8 +402,8 @@ impl Engine {
 
     fn pump(&mut self) {
         let result = self.relay.pump();
-        if result.is_err() || self.disk_outage.lasts() {
-            self.note_disk(result);
+        if result.is_err() || self.parking_outage.lasts() {
+            note_outage(&mut self.parking_outage, &self.config, result);
         }
     }
 
@@ -396,21 +419,7 @@ impl Engine {
     }
 
     fn note_disk(&mut self, result: io::Result<()>) {
-        let now = Instant::now();
-        match result {
-            Ok(()) => {
-                if let Some(away) = self.disk_outage.works(now) {
-                    let seconds = away.as_secs_f64();
-                    tracing::info!("the outbox can be written again after {seconds:.1} s");
-                }
-            }
-            Err(error) => {
-                if self.disk_outage.fails(now).is_some() {
-                    let folder = self.config.outbox_dir.display();
-                    tracing::error!("cannot write the outbox {folder}: {error}; waiting");
-                }
-            }
-        }
+        note_outage(&mut self.disk_outage, &self.config, result);
     }
 
     fn disconnect(&mut self, reason: &str, wanted: &mpsc::Sender<()>) {
@@ -571,11 +580,29 @@ impl Engine {
     }
 }
 
+fn note_outage(outage: &mut Outage, config: &Config, result: io::Result<()>) {
+    let now = Instant::now();
+    match result {
+        Ok(()) => {
+            if let Some(away) = outage.works(now) {
+                let seconds = away.as_secs_f64();
+                tracing::info!("the outbox can be written again after {seconds:.1} s");
+            }
+        }
+        Err(error) => {
+            if outage.fails(now).is_some() {
+                let folder = config.outbox_dir.display();
+                tracing::error!("cannot write the outbox {folder}: {error}; waiting");
+            }
+        }
+    }
+}
+
 /// Keeps trying the hosts in turn whenever a connection is wanted.
 fn keep_connecting(
     config: &Config,
     node: &str,
-) -> (mpsc::Receiver<Result<Box<Link>, ()>>, mpsc::Sender<()>) {
+) -> (mpsc::Receiver<Result<Box<Link>, String>>, mpsc::Sender<()>) {
     let (link_to, links) = mpsc::channel(1);
     let (wanted, mut wanted_from) = mpsc::channel(1);
     let broker = Broker::new(&config.amqp, node);
@@ -586,7 +613,6 @@ fn keep_connecting(
         .filter_map(|uri| Host::parse(uri).ok())
         .collect();
     let mut backoff = Backoff::new(Duration::from_secs(u64::from(config.amqp.retry_max)));
-    let mut outage = Outage::default();
     let count = hosts.len();
     let mut hosts = hosts.into_iter().cycle();
     tokio::spawn(async move {
@@ -597,7 +623,6 @@ fn keep_connecting(
                 match connect(&broker, &host).await {
                     Ok(link) => {
                         tracing::info!(%host, "connected");
-                        outage.works(Instant::now());
                         backoff.reset();
                         if link_to.send(Ok(Box::new(link))).await.is_err() {
                             return;
@@ -605,13 +630,8 @@ fn keep_connecting(
                         break;
                     }
                     Err(error) => {
-                        if outage.fails(Instant::now()).is_some() {
-                            tracing::warn!(
-                                %host,
-                                "cannot connect: {error}; retrying, messages wait in the outbox"
-                            );
-                        }
-                        if link_to.send(Err(())).await.is_err() {
+                        let reason = format!("cannot connect to {host}: {error}");
+                        if link_to.send(Err(reason)).await.is_err() {
                             return;
                         }
                         failures = failures.saturating_add(1);

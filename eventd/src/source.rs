@@ -133,6 +133,11 @@ impl Source {
         }
     }
 
+    /// How many job files that have just been written are to be read.
+    pub fn live(&self) -> usize {
+        self.live.len()
+    }
+
     /// Whether there is something to read now.
     pub fn has_work(&self) -> bool {
         !self.live.is_empty() || !self.rescan.is_empty()

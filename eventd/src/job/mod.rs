@@ -11,7 +11,7 @@ pub use told::Told;
 
 use agents::ganeti::config_data::InstanceParts;
 use agents::ganeti::job::{Input, Job, Op};
-use agents::message::{EventId, EventTime, Message};
+use agents::message::{EventId, EventTime, Message, NetworkFields};
 use agents::outbox::{Class, Entry};
 use serde_json::Value;
 
@@ -24,6 +24,10 @@ pub struct Context<'a> {
     /// What the configuration has for an instance; asked only when a message needs it.
     pub parts: &'a mut dyn FnMut(&str) -> Option<InstanceParts>,
 }
+
+/// The longest body of a message, in bytes. Brokers refuse longer ones than some limit (16 MiB in
+/// RabbitMQ 4), and a message that is never taken would hold up all that come after it.
+const BODY_LIMIT: usize = 8 << 20;
 
 /// What every message about an opcode says.
 struct Facts<'a> {
@@ -77,7 +81,7 @@ pub fn events(job: &Job, told: Option<&Told>, context: &mut Context<'_>) -> Vec<
                 op.log.length,
                 &object,
             );
-            match Entry::new(id, class, &message) {
+            match bounded(id, class, message) {
                 Ok(mut entry) => {
                     entry.cluster = Some(context.cluster.to_owned());
                     entry.origin = Some(context.origin.to_owned());
@@ -111,6 +115,39 @@ fn messages(facts: &Facts<'_>, context: &mut Context<'_>) -> Vec<(String, Messag
         Some(("CLUSTER", "SET_PARAMS")) => one(Some(cluster::message(facts))),
         _ => Vec::new(),
     }
+}
+
+/// The message as an entry; one that is too long goes without what makes it so: first without the
+/// operation's result and log, then without its input. What happened to what, it always says.
+fn bounded(id: EventId, class: Class, mut message: Message) -> Result<Entry, serde_json::Error> {
+    let entry = Entry::new(id, class, &message)?;
+    let length = entry.body_bytes().len();
+    if length <= BODY_LIMIT {
+        return Ok(entry);
+    }
+    tracing::warn!(%id, length, "a message is too long: it goes without its result and log");
+    let (result, logmsg) = match &mut message {
+        Message::Op(op) => (&mut op.result, &mut op.logmsg),
+        Message::Network(network) => (&mut network.result, &mut network.logmsg),
+        Message::Cluster(cluster) => (&mut cluster.result, &mut cluster.logmsg),
+        Message::Heartbeat(heartbeat) => (&mut heartbeat.result, &mut heartbeat.logmsg),
+        Message::Net(_) | Message::Progress(_) => return Ok(entry),
+    };
+    *result = Value::Null;
+    *logmsg = Value::Null;
+    let entry = Entry::new(id, class, &message)?;
+    if entry.body_bytes().len() <= BODY_LIMIT {
+        return Ok(entry);
+    }
+    match &mut message {
+        Message::Op(op) => {
+            op.job_fields = Value::Null;
+            op.tags = Vec::new();
+        }
+        Message::Network(network) => network.job_fields = NetworkFields::default(),
+        _ => {}
+    }
+    Entry::new(id, class, &message)
 }
 
 /// What ended is worth a line to whoever looks at the log of a quiet day.

@@ -260,3 +260,34 @@ fn a_log_line_is_progress_and_a_status_is_not() {
         "the whole input of a failed create"
     );
 }
+
+#[test]
+fn a_message_that_no_broker_would_take_goes_without_what_makes_it_long() {
+    let input = |more: Value| {
+        let mut input = json!({"OP_ID": "OP_INSTANCE_CREATE", "instance_name": "a-1"});
+        input
+            .as_object_mut()
+            .unwrap()
+            .insert("osparams".into(), more);
+        input
+    };
+    let long = json!("x".repeat(2 * BODY_LIMIT));
+    let mut with_result = op("error", input(json!({"img_id": "y"})));
+    with_result["result"] = long.clone();
+    let all = told(&job(json!([with_result])), None);
+    assert_eq!(all.len(), 1);
+    let (entry, body) = &all[0];
+    assert!(entry.body_bytes().len() < BODY_LIMIT);
+    assert_eq!(body["status"], "error");
+    assert_eq!(body["result"], Value::Null);
+    assert_eq!(
+        body["job_fields"]["osparams"]["img_id"], "y",
+        "what can be kept is"
+    );
+
+    let all = told(&job(json!([op("error", input(long))])), None);
+    let (entry, body) = &all[0];
+    assert!(entry.body_bytes().len() < BODY_LIMIT);
+    assert_eq!(body["instance"], "a-1");
+    assert_eq!(body["status"], "error");
+}

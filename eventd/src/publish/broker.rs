@@ -48,6 +48,11 @@ pub enum BrokerError {
     NoExchange(String),
 }
 
+/// The longest frame, in bytes, unless the URI says otherwise; what is longer goes in several.
+/// The client keeps buffers of many times this, and the broker's own default (128 KiB) would
+/// make them most of this process. Brokers refuse less than 4 KiB, and from 4.1 on 8 KiB.
+const FRAME_MAX: u32 = 32 << 10;
+
 /// What became of a published message.
 pub type Confirm = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
 
@@ -108,6 +113,7 @@ pub async fn connect(broker: &Broker, host: &Host) -> Result<Link, BrokerError> 
 async fn attempt(broker: &Broker, host: &Host) -> Result<Link, BrokerError> {
     let mut uri = host.uri().clone();
     uri.query.heartbeat.get_or_insert(broker.heartbeat);
+    uri.query.frame_max.get_or_insert(FRAME_MAX);
     let tls = if host.is_tls() {
         certificates(&broker.tls)?
     } else {

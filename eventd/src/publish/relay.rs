@@ -21,8 +21,12 @@ use super::broker::Confirm;
 use super::parked::Parked;
 use crate::metrics::Metrics;
 
-/// Messages in one file of the outbox.
+/// Messages in one file of the outbox, and the bytes of their bodies: far below what is read.
 const SPOOL_BATCH: usize = 256;
+const SPOOL_BYTES: usize = 8 << 20;
+
+/// Bytes that are under way without a confirm: the window is for messages of the usual size.
+const UNDER_WAY_BYTES: usize = 8 << 20;
 
 /// Messages in memory that wait for the connection; above it they go into the outbox.
 const WAITING_LIMIT: usize = 20_000;
@@ -53,6 +57,7 @@ pub struct Relay {
     blocked: bool,
     confirms: FuturesOrdered<Confirm>,
     under_way: VecDeque<UnderWay>,
+    under_way_bytes: usize,
     /// The broker has had its say, but it is not yet acted on: something before it has to be
     /// parked first.
     answered: VecDeque<(UnderWay, Answer)>,
@@ -130,6 +135,7 @@ impl Relay {
             blocked: false,
             confirms: FuturesOrdered::new(),
             under_way: VecDeque::new(),
+            under_way_bytes: 0,
             answered: VecDeque::new(),
             parked,
             probes: BTreeSet::new(),
@@ -216,6 +222,12 @@ impl Relay {
         self.waiting.len() < WAITING_LIMIT && self.waiting_bytes < WAITING_BYTES
     }
 
+    /// Whether so few messages wait that the connection could run dry. What a rescan has found
+    /// is read no further ahead: what happens now would have to wait behind it.
+    pub fn wants_more(&self) -> bool {
+        self.waiting.len() < self.window && self.waiting_bytes < WAITING_BYTES
+    }
+
     /// The highest number such that all messages up to it are safe.
     pub fn safe(&self) -> u64 {
         self.safe
@@ -291,6 +303,7 @@ impl Relay {
             self.files.insert(name);
         }
         self.probes.clear();
+        self.under_way_bytes = 0;
         let answered = self.answered.drain(..).map(|(under_way, _)| under_way);
         let mut again = VecDeque::new();
         for under_way in answered.chain(self.under_way.drain(..)) {
@@ -339,7 +352,7 @@ impl Relay {
     /// A message has to be parked and could not be written; it is tried again next time.
     pub fn pump(&mut self) -> io::Result<()> {
         self.settle()?;
-        while self.link.is_some() && !self.blocked && self.awaited() < self.window {
+        while self.link.is_some() && !self.blocked && self.window_is_open() {
             if let Some((entry, name)) = self.next_from_file() {
                 self.publish(entry, None, What::File(name));
             } else if let Some(waiting) = self.waiting.pop_front() {
@@ -371,6 +384,10 @@ impl Relay {
     /// What is parked.
     pub fn parked(&self) -> &Parked {
         &self.parked
+    }
+
+    fn window_is_open(&self) -> bool {
+        self.awaited() < self.window && self.under_way_bytes < UNDER_WAY_BYTES
     }
 
     fn awaited(&self) -> usize {
@@ -457,6 +474,8 @@ impl Relay {
             let awaited = self.unconfirmed.entry(name.clone()).or_default();
             *awaited = awaited.saturating_add(1);
         }
+        let length = entry.body_bytes().len();
+        self.under_way_bytes = self.under_way_bytes.saturating_add(length);
         self.under_way.push_back(UnderWay {
             since: Instant::now(),
             entry,
@@ -468,6 +487,8 @@ impl Relay {
     /// The broker has answered for the oldest message under way.
     fn answer(&mut self, answer: Answer) {
         if let Some(under_way) = self.under_way.pop_front() {
+            let length = under_way.entry.body_bytes().len();
+            self.under_way_bytes = self.under_way_bytes.saturating_sub(length);
             if answer == Answer::Taken {
                 self.metrics
                     .confirm(&under_way.entry.key, under_way.written);
@@ -576,7 +597,7 @@ impl Relay {
     }
 
     fn spool(&mut self, entries: &[Entry]) -> io::Result<()> {
-        for batch in entries.chunks(SPOOL_BATCH) {
+        for batch in batches(entries) {
             let name = match batch {
                 [one] => self.producer.put(one)?,
                 several => self.producer.put_batch(several)?,
@@ -608,5 +629,75 @@ impl Relay {
                 return;
             }
         }
+    }
+}
+
+/// The messages as they go into files: not too many, and not too much, in each.
+fn batches(entries: &[Entry]) -> Vec<&[Entry]> {
+    let mut bytes = 0usize;
+    let mut count = 0usize;
+    // those that begin a new batch
+    let starts = entries.iter().enumerate().filter_map(|(index, entry)| {
+        let length = entry.body_bytes().len();
+        let full = count >= SPOOL_BATCH || bytes.saturating_add(length) > SPOOL_BYTES;
+        if index == 0 || full {
+            (bytes, count) = (0, 0);
+        }
+        bytes = bytes.saturating_add(length);
+        count = count.saturating_add(1);
+        (index > 0 && count == 1).then_some(index)
+    });
+    let mut rest = entries;
+    let mut taken = 0usize;
+    let mut batches = Vec::new();
+    for start in starts {
+        let (batch, more) = rest
+            .split_at_checked(start.saturating_sub(taken))
+            .unwrap_or((rest, &[]));
+        batches.push(batch);
+        (rest, taken) = (more, start);
+    }
+    if !rest.is_empty() {
+        batches.push(rest);
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agents::message::{EventId, Message};
+    use agents::outbox::Class;
+
+    fn entries(lengths: &[usize]) -> Vec<Entry> {
+        let entry = |(number, length): (usize, &usize)| {
+            let body = serde_json::json!({"type": "ganeti-net-status", "event_time": [1, 0],
+                "instance": "snf-1", "nics": [], "padding": "x".repeat(*length)});
+            let message = Message::parse(body.to_string().as_bytes()).unwrap();
+            let id = EventId::of_parts(&[&number.to_string()]);
+            let mut entry = Entry::new(id, Class::Final, &message).unwrap();
+            entry.body = serde_json::value::to_raw_value(&body).unwrap();
+            entry
+        };
+        lengths.iter().enumerate().map(entry).collect()
+    }
+
+    fn sizes(lengths: &[usize]) -> Vec<usize> {
+        let entries = entries(lengths);
+        let batches = batches(&entries);
+        let joined: Vec<_> = batches.concat();
+        assert_eq!(joined, entries, "all of them, in their order");
+        batches.iter().map(|batch| batch.len()).collect()
+    }
+
+    #[test]
+    fn a_file_of_the_outbox_has_neither_too_many_messages_nor_too_much() {
+        assert_eq!(sizes(&[]), [0; 0]);
+        assert_eq!(sizes(&[10]), [1]);
+        assert_eq!(sizes(&[10; 256]), [256]);
+        assert_eq!(sizes(&[10; 600]), [256, 256, 88]);
+        let (third, whole) = (SPOOL_BYTES / 3, SPOOL_BYTES + 1);
+        assert_eq!(sizes(&[third, third, third, third, 1]), [2, 3]);
+        assert_eq!(sizes(&[1, whole, whole, 1, 1]), [1, 1, 1, 2]);
     }
 }
