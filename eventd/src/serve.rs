@@ -482,7 +482,14 @@ impl Engine {
         self.measure();
         if now.saturating_duration_since(self.probed) > PROBE_INTERVAL {
             self.probed = now;
-            self.relay.probe();
+            if self.parking_outage.lasts() {
+                // On a full disk what no queue wanted cannot be kept, and nothing leaves the
+                // outbox either: it is sent again from there, perhaps a queue wants it now.
+                self.parking_outage.works(now);
+                self.disconnect("what no queue wants cannot be kept", wanted);
+            } else {
+                self.relay.probe();
+            }
         }
         if now.saturating_duration_since(self.outbox_looked) > OUTBOX_INTERVAL {
             self.outbox_looked = now;
