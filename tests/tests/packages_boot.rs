@@ -66,6 +66,7 @@ fn fill(share: &Path) {
     script.push_str(" /etc/ganeti/hooks/instance-add-post.d/snf-ganeti-hook\n");
     fs::write(share.join("hook"), script).unwrap();
     fs::write(share.join("lease"), LEASE).unwrap();
+    fs::write(share.join("line"), "cat; echo\n").unwrap();
 }
 
 /// Puts a version of job 7 into the queue as Ganeti does: under another name first.
@@ -210,10 +211,13 @@ fn a_node_from_install_to_purge() {
         )
         .unwrap();
     machine
-        .run("amqp-consume --url amqp://guest:guest@localhost -q seen -d -e ganeti -r 'ganeti.#' sh -c 'cat; echo' > /tmp/seen 2>&1 &")
+        .run("amqp-consume --url amqp://guest:guest@localhost -q seen -d -e ganeti -r 'ganeti.#' sh /mnt/line > /tmp/seen 2>&1 &")
         .unwrap();
     machine
-        .run_until("rabbitmqctl -q list_consumers | grep -q seen", SOON)
+        .run_until(
+            "rabbitmqctl -q list_consumers | grep -q seen || { cat /tmp/seen; false; }",
+            SOON,
+        )
         .unwrap();
     put_job(machine, 7);
     machine
@@ -257,7 +261,7 @@ fn a_node_from_install_to_purge() {
             .unwrap();
     }
     let repeated = machine
-        .run("grep -c '\"jobId\": *7\\b.*\"success\"' /tmp/seen")
+        .run("grep '\"jobId\": *7\\b' /tmp/seen | grep -c '\"success\"'")
         .unwrap();
     assert_eq!(repeated.trim(), "1");
 
