@@ -16,6 +16,7 @@ use lapin::types::AMQPValue;
 use sea_orm::{ConnectionTrait, Database, Statement};
 use serde_json::{Value, json};
 use support::broker::{Agents, isolated, recorded, story};
+use support::stage::QUEUES;
 use support::{Central, until};
 
 fn progress(instance: &str, percent: f64) -> Value {
@@ -35,17 +36,9 @@ fn a_server_lives_as_the_messages_say() {
         let agents = Agents::connect(&broker).await;
         until("the dispatcher to declare its queues", async || {
             let listed = broker.ctl("list_queues name type").unwrap().stdout;
-            [
-                "op",
-                "network",
-                "net",
-                "progress",
-                "cluster",
-                "heartbeat",
-                "dead",
-            ]
-            .iter()
-            .all(|word| listed.contains(&format!("central.snf.{word}\tquorum")))
+            QUEUES
+                .iter()
+                .all(|word| listed.contains(&format!("central.snf.{word}\tquorum")))
         })
         .await;
 

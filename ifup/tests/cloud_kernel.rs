@@ -89,13 +89,16 @@ fn connections_and_vlans_on_debians_cloud_kernel() {
         "unshare -n sleep 100000 & echo $! > /tmp/guest",
         "sleep 1; /usr/local/bin/ip link add port type veth peer name eth0 netns $(cat /tmp/neighbour)",
         "/usr/local/bin/ip link set port master br0; /usr/local/bin/ip link set port up",
+        // It stays if its process ends, which socat does when it has a frame for a TAP that is
+        // down.
+        "/usr/local/bin/ip tuntap add tap0 mode tap",
         "socat TUN,tun-type=tap,tun-name=tap0,iff-no-pi UNIX-SENDTO:/tmp/b,bind=/tmp/a \
          > /tmp/socat1 2>&1 &",
         "nsenter -t $(cat /tmp/guest) -n socat \
          TUN,tun-type=tap,tun-name=eth0,iff-no-pi UNIX-SENDTO:/tmp/a,bind=/tmp/b \
          > /tmp/socat2 2>&1 &",
-        "for n in $(seq 300); do [ -e /sys/class/net/tap0 ] && [ -e /tmp/b ] && break; sleep 0.1; \
-         done; [ -e /sys/class/net/tap0 ] && [ -e /tmp/b ] || { cat /tmp/socat1 /tmp/socat2; false; }",
+        "for n in $(seq 300); do [ -e /tmp/a ] && [ -e /tmp/b ] && break; sleep 0.1; \
+         done; [ -e /tmp/a ] && [ -e /tmp/b ] || { cat /tmp/socat1 /tmp/socat2; false; }",
         "nsenter -t $(cat /tmp/guest) -n /usr/local/bin/ip link set eth0 address aa:00:00:e1:87:fc",
         "nsenter -t $(cat /tmp/guest) -n /usr/local/bin/ip link set eth0 up",
         "nsenter -t $(cat /tmp/guest) -n /usr/local/bin/ip addr add 10.66.1.7/24 dev eth0",

@@ -60,13 +60,7 @@ fn bridge() -> Bridge {
         )
         .unwrap();
     let guest = Tap::new(&node.namespace, "tap0").unwrap();
-    let witness = Tap::new(&node.namespace, "witness").unwrap();
-    node.namespace
-        .sh(
-            "ip link set witness addrgenmode none; ip link set witness master br0
-             ip link set witness up",
-        )
-        .unwrap();
+    let witness = node.witness();
     Bridge {
         node,
         guest,

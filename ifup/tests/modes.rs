@@ -14,20 +14,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use harness::tap::Tap;
-use node::{Nic, Node, bridged, difference, with};
-
-fn switched(vlan: &str) -> Nic {
-    with(
-        bridged(),
-        &[
-            ("MODE", "openvswitch"),
-            ("LINK", "ovs0"),
-            ("BRIDGE", ""),
-            ("VLAN", vlan),
-            ("TAGS", ""),
-        ],
-    )
-}
+use node::{Node, bridged, difference, switched, with};
 
 /// A node whose ovs-vsctl is a script that writes down how it is called, since not every kernel
 /// and machine has the switch; it fails if there is a file `fails`.

@@ -18,7 +18,7 @@ use harness::process::{self, Daemon};
 use harness::tap::Tap;
 use harness::wait;
 use ifup::guard::frame::{ethernet, tagged};
-use node::{LIMIT, Nic, Node, bridged, with};
+use node::{LIMIT, Nic, Node, switched, with};
 
 const GUEST: &str = "aa:00:00:e1:87:fc";
 /// For experiments (RFC 9542, appendix B.2): nobody else on the switch sends it.
@@ -84,17 +84,7 @@ impl<'a> Switch<'a> {
 
     /// A NIC's variables, and where the program that it asks finds the switch.
     fn nic(&self, vlan: &str) -> Nic {
-        with(
-            bridged(),
-            &[
-                ("MODE", "openvswitch"),
-                ("LINK", "ovs0"),
-                ("BRIDGE", ""),
-                ("VLAN", vlan),
-                ("TAGS", ""),
-                ("OVS_RUNDIR", &self.environment()),
-            ],
-        )
+        with(switched(vlan), &[("OVS_RUNDIR", &self.environment())])
     }
 
     fn vlans(&self) -> String {

@@ -188,13 +188,7 @@ fn an_isolated_instance_exchanges_packets_with_its_list_alone() {
 fn a_router_of_a_vrrp_group_announces_itself_and_others_do_not() {
     let node = node_with_bridge();
     let guest = Tap::new(&node.namespace, "tap0").unwrap();
-    let witness = Tap::new(&node.namespace, "witness").unwrap();
-    node.namespace
-        .sh(
-            "ip link set witness addrgenmode none; ip link set witness master br0
-             ip link set witness up",
-        )
-        .unwrap();
+    let witness = node.witness();
     let own = "10.66.1.7".parse().unwrap();
     let hear = "224.0.0.18".parse().unwrap();
     let advertisement = |source: &str| {
@@ -330,13 +324,7 @@ fn a_guest_with_a_rate_gets_no_more() {
 fn what_a_guest_sends_beyond_its_rate_is_dropped() {
     let node = node_with_bridge();
     let guest = Tap::new(&node.namespace, "tap0").unwrap();
-    let witness = Tap::new(&node.namespace, "witness").unwrap();
-    node.namespace
-        .sh(
-            "ip link set witness addrgenmode none; ip link set witness master br0
-             ip link set witness up",
-        )
-        .unwrap();
+    let witness = node.witness();
     let frame = {
         let own = "10.66.1.7".parse().unwrap();
         let to = "10.66.1.9".parse().unwrap();

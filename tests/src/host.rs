@@ -228,13 +228,13 @@ mod tests {
     fn a_daemon_in_a_host_is_gone_when_it_is_dropped() {
         let scratch = Scratch::new("host-daemon").unwrap();
         let host = Host::start("brief", &scratch.join("log")).unwrap();
-        let mut command = host.command("flock");
-        command.args(["--nonblock", "/run/x.lock", "sleep", "999"]);
+        let mut command = host.command("sh");
+        command.args(["-c", "touch /run/up; exec sleep 999"]);
         let daemon = host
-            .daemon("flock", &mut command, &scratch.join("flock.log"))
+            .daemon("sleep", &mut command, &scratch.join("sleep.log"))
             .unwrap();
-        wait::until_true("the lock to be taken", wait::USUAL, || {
-            host.sh("! flock --nonblock /run/x.lock true").is_ok()
+        wait::until_true("the daemon to be up", wait::USUAL, || {
+            host.sh("test -e /run/up").is_ok()
         })
         .unwrap();
         let pid = daemon.inner_pid().unwrap();

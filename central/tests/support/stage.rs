@@ -27,7 +27,7 @@ impl Drop for Dispatcher {
 }
 
 /// All the queues.
-const QUEUES: [&str; 7] = [
+pub const QUEUES: [&str; 7] = [
     "op",
     "network",
     "net",

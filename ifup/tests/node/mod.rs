@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use harness::netns::Netns;
 use harness::process::{self, Output};
+use harness::tap::Tap;
 use ifup::guard::corpus::Cast;
 
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -113,7 +114,33 @@ pub fn with(mut nic: Nic, changes: &[(&str, &str)]) -> Nic {
     nic
 }
 
+/// The NIC of [`bridged`] on a port of Open vSwitch instead, in Ganeti's form of VLANs.
+pub fn switched(vlan: &str) -> Nic {
+    with(
+        bridged(),
+        &[
+            ("MODE", "openvswitch"),
+            ("LINK", "ovs0"),
+            ("BRIDGE", ""),
+            ("VLAN", vlan),
+            ("TAGS", ""),
+        ],
+    )
+}
+
 impl Node {
+    /// A port of `br0` that everything is flooded to.
+    pub fn witness(&self) -> Tap {
+        let witness = Tap::new(&self.namespace, "witness").unwrap();
+        self.namespace
+            .sh(
+                "ip link set witness addrgenmode none; ip link set witness master br0
+                 ip link set witness up",
+            )
+            .unwrap();
+        witness
+    }
+
     pub fn new() -> Self {
         Self::with_config("")
     }
