@@ -105,6 +105,40 @@ fn guest_is_connected(machine: &mut Machine) {
         .unwrap();
 }
 
+/// What answers the guest comes in, what begins outside does not: by the kernel's own state of
+/// connections on bridges. Then everything comes in again.
+fn profile_knows_answers(machine: &mut Machine) {
+    let up = |machine: &mut Machine, profile: &str| {
+        let tags = format!(" TAGS=synnefo:network:0:{profile} ");
+        let nic = NIC.replace(" TAGS= ", &tags);
+        machine
+            .run(&format!(
+                "env -i PATH=$PATH {nic} /etc/ganeti/kvm-vif-bridge"
+            ))
+            .unwrap();
+    };
+    let guest = "ip netns exec guest";
+    machine
+        .run(&format!(
+            "socat UDP-LISTEN:9999,fork EXEC:cat > /tmp/echo1 2>&1 & \
+             {guest} socat UDP-LISTEN:9999,fork EXEC:cat > /tmp/echo2 2>&1 &"
+        ))
+        .unwrap();
+    let out = format!("echo hello | {guest} socat -t 5 - UDP:10.66.1.1:9999 2>&1 | grep -q hello");
+    let back = "echo hello | socat -t 5 - UDP:10.66.1.7:9999 2>&1 | grep -q hello";
+    machine.run_until(&out, SOON).unwrap();
+    machine.run_until(back, SOON).unwrap();
+    up(machine, "protected");
+    let rules = machine
+        .run("nft list chain bridge snf to-protected")
+        .unwrap();
+    assert!(rules.contains("ct state"), "{rules}");
+    machine.run_until(&out, SOON).unwrap();
+    machine.run(&format!("! ( {back} )")).unwrap();
+    up(machine, "unprotected");
+    machine.run_until(back, SOON).unwrap();
+}
+
 fn services_are_ready(machine: &mut Machine) {
     for service in SERVICES {
         machine
@@ -199,6 +233,8 @@ fn a_node_from_install_to_purge() {
     machine
         .run("lsmod | grep -q ^nft_queue && ! lsmod | grep -q ^br_netfilter")
         .unwrap();
+
+    profile_knows_answers(machine);
 
     // job files and hooks reach the broker
     machine

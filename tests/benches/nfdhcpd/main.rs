@@ -65,6 +65,8 @@ enum What {
     Rates,
     /// From the start of the process to the answers of many guests.
     Start,
+    /// From the signal to end until the next process is ready.
+    Restart,
     /// From a binding's file to the first answer.
     Binding,
     /// DHCP on a bridge, against dnsmasq and Kea if they are installed.
@@ -99,6 +101,9 @@ fn main() -> Result<()> {
     }
     if wanted(What::Start) {
         start::start(&settings, arguments.bindings)?;
+    }
+    if wanted(What::Restart) {
+        start::restart(&settings)?;
     }
     if wanted(What::Peers) {
         peers::measure(&settings)?;

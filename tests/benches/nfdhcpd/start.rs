@@ -1,4 +1,5 @@
-//! How soon guests are answered: after the start with many bindings, and after a new binding.
+//! How soon guests are answered: after the start with many bindings, after a restart, and after
+//! a new binding.
 
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
@@ -88,6 +89,33 @@ pub fn binding(settings: &Settings) -> Result<()> {
     let p99 = taken[taken.len() * 99 / 100];
     println!("\nbinding written, {SERVED} others there");
     println!("  first OFFER after, ms: {}, p99 {p99:.2}", text(&taken, 2));
+    Ok(())
+}
+
+/// Measures and prints how long nobody answers when the service is restarted, as by an upgrade of
+/// its package: from the signal to end until the next process is ready.
+pub fn restart(settings: &Settings) -> Result<()> {
+    const RESTARTS: usize = 20;
+    for bindings in [SERVED, 1000, 5000] {
+        let site = Site::new(bindings, 0)?;
+        let start = || {
+            settings
+                .cpus
+                .as_responder(|| Responder::start(&site, Who::Nfdhcpd))
+        };
+        let mut responder = start()?;
+        let mut taken = Vec::new();
+        for _ in 0..RESTARTS {
+            let begin = Instant::now();
+            responder.stop()?;
+            responder = start()?;
+            taken.push(milliseconds(begin.elapsed()));
+        }
+        responder.kill();
+        taken.sort_by(f64::total_cmp);
+        println!("\nrestart with {bindings} bindings");
+        println!("  signal to ready again, ms: {}", text(&taken, 1));
+    }
     Ok(())
 }
 
