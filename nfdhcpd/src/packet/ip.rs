@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use etherparse::checksum::Sum16BitWords;
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, UdpHeaderSlice};
 
+use super::addresses::Addresses;
 use super::nd;
 use crate::reason::Reason;
 
@@ -20,15 +21,6 @@ pub const DHCP6_CLIENT: u16 = 546;
 
 /// Larger packets are refused: no client sends any (RFC 2131 and 8415 need 576 and 1280 bytes).
 pub const SIZE_LIMIT: usize = 2048;
-
-/// Who sent it to whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Addresses<A> {
-    /// The source.
-    pub source: A,
-    /// The destination.
-    pub destination: A,
-}
 
 /// A packet, as far as its headers tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

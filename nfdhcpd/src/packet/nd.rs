@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use agents::addr::MacAddr;
 
-use super::ip::Addresses;
+use super::addresses::Addresses;
 use crate::reason::Reason;
 
 /// ICMPv6 type of a router solicitation.

@@ -7,9 +7,9 @@ use agents::binding::DomainName;
 
 use super::{Action, Answer, Kind, Scratch};
 use crate::client::Client;
+use crate::packet::addresses::Addresses;
 use crate::packet::dhcp4::{MessageType, OptionList, Reply, Request, code};
 use crate::packet::frame::{self, Route};
-use crate::packet::ip::Addresses;
 use crate::profile::{Boot, Profile, ServerId};
 use crate::reason::Reason;
 

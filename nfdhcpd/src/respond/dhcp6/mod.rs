@@ -11,9 +11,10 @@ use agents::binding::DomainName;
 
 use super::{Action, Answer, Kind};
 use crate::client::Client;
+use crate::packet::addresses::Addresses;
 use crate::packet::dhcp6::{self, Ia, IaKind, MessageType, Request, Status, code};
 use crate::packet::frame::{self, Route};
-use crate::packet::ip::{Addresses, DHCP6_CLIENT};
+use crate::packet::ip::DHCP6_CLIENT;
 use crate::profile::{Mode, Profile};
 use crate::reason::Reason;
 

@@ -6,8 +6,8 @@ use agents::addr::MacAddr;
 
 use super::{Action, Answer, ra};
 use crate::client::Client;
+use crate::packet::addresses::Addresses;
 use crate::packet::frame::{self, Route};
-use crate::packet::ip::Addresses;
 use crate::packet::nd::{NEIGHBOR_ADVERTISEMENT, NeighborSolicitation};
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);

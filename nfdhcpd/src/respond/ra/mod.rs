@@ -8,8 +8,8 @@ use agents::binding::DomainName;
 
 use super::{Action, Answer};
 use crate::client::Client;
+use crate::packet::addresses::Addresses;
 use crate::packet::frame::{self, Route};
-use crate::packet::ip::Addresses;
 use crate::packet::nd;
 use crate::profile::{Mode, OnLink, Preference, Profile, Router};
 use crate::reason::Reason;
