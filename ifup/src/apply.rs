@@ -40,6 +40,12 @@ pub struct Host {
     guarded: Option<Guard>,
     /// Addresses reserved in this call.
     reserved: Vec<Reserved>,
+    /// Of these, those that the kernel is told of with the next change of the guard.
+    unsaid: Vec<Reserved>,
+    /// Interfaces that were looked up in this call.
+    indexes: Vec<(String, u32)>,
+    /// The interface was down, and was not put up in this call.
+    down: bool,
 }
 
 impl Host {
@@ -56,7 +62,20 @@ impl Host {
             nftables: None,
             guarded: None,
             reserved: Vec::new(),
+            unsaid: Vec::new(),
+            indexes: Vec::new(),
+            down: false,
         }
+    }
+
+    /// The interface is down.
+    pub fn begins_down(&mut self) {
+        self.down = true;
+    }
+
+    /// The index of an interface, known already.
+    pub fn knows(&mut self, name: &str, index: u32) {
+        self.indexes.push((name.to_owned(), index));
     }
 
     /// What the guard's tables know of the interface already.
@@ -78,23 +97,41 @@ impl Host {
     /// Leads the guard's tables to another state of the interface, in one step.
     fn guard(&mut self, to: Option<&Guard>) -> Result<()> {
         let mut batch = Batch::new();
+        for reserved in &self.unsaid {
+            install::reserve(&mut batch, reserved, true);
+        }
         entry::change(&mut batch, &self.interface, self.guarded.as_ref(), to);
         let before = std::mem::replace(&mut self.guarded, to.cloned());
         let changed = self.change_guard(&batch);
         if changed.is_err() {
             self.guarded = before;
+        } else {
+            self.unsaid.clear();
         }
         changed
     }
 
-    fn reserve(&mut self, reserved: &Reserved, add: bool) -> Result<()> {
-        let mut batch = Batch::new();
-        install::reserve(&mut batch, reserved, add);
-        self.reserved.retain(|other| other != reserved);
-        if add {
-            self.reserved.push(*reserved);
+    /// Says what is still to be said: of a NIC that has no guard of its own.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn finish(&mut self) -> Result<()> {
+        if self.unsaid.is_empty() {
+            return Ok(());
         }
-        self.change_guard(&batch)
+        let guarded = self.guarded.clone();
+        self.guard(guarded.as_ref())
+    }
+
+    fn reserve(&mut self, reserved: &Reserved) {
+        self.release(reserved);
+        self.reserved.push(*reserved);
+        self.unsaid.push(*reserved);
+    }
+
+    fn release(&mut self, reserved: &Reserved) {
+        self.reserved.retain(|other| other != reserved);
+        self.unsaid.retain(|other| other != reserved);
     }
 
     fn change_guard(&mut self, batch: &Batch) -> Result<()> {
@@ -128,7 +165,14 @@ impl Host {
     }
 
     fn index_of(&mut self, name: &str) -> Result<Option<u32>> {
-        Ok(self.rtnetlink.link_by_name(name)?.map(|link| link.index))
+        if let Some((_, index)) = self.indexes.iter().find(|(known, _)| known == name) {
+            return Ok(Some(*index));
+        }
+        let index = self.rtnetlink.link_by_name(name)?.map(|link| link.index);
+        if let Some(index) = index {
+            self.knows(name, index);
+        }
+        Ok(index)
     }
 
     /// Does a step. What is done already is a success.
@@ -152,7 +196,11 @@ impl Host {
                         .ok_or_else(|| Error::host("LINK", bridge, "no such bridge"))?,
                 };
                 let index = self.tap()?;
-                let now = self.rtnetlink.link_by_index(index)?;
+                let now = if self.down {
+                    None
+                } else {
+                    self.rtnetlink.link_by_index(index)?
+                };
                 // What the kernel made of another MAC address (a link-local address) goes when
                 // the interface goes down; one of a killed call, or of another mode, may be up.
                 let another = now.is_some_and(|link| link.up && link.mac != Some(*mac));
@@ -203,7 +251,7 @@ impl Host {
                     bridged: *bridged,
                     address: *address,
                 };
-                self.reserve(&reserved, true)?;
+                self.reserve(&reserved);
             }
             Step::Up => self.set_up(true)?,
             Step::Address { address } => {
@@ -280,15 +328,17 @@ impl Host {
             // These go with the TAP's place in the bridge.
             Step::Port { .. } | Step::Vlans(_) => {}
             // Unless the guest has left for another node: then its place went with it.
-            Step::Forwarding { mac, bridge } => {
+            Step::Forwarding { mac, bridge, vlans } => {
                 let Some(bridge) = self.index_of(bridge)? else {
                     return Ok(());
                 };
-                if let Some(place) = self.rtnetlink.forwarding_of(bridge, *mac)?
-                    && place.state & NUD_NOARP != 0
-                {
-                    self.rtnetlink
-                        .delete_forwarding(place.interface, *mac, None)?;
+                for vlan in vlans.iter().copied().map(Some).chain([None]) {
+                    if let Some(place) = self.rtnetlink.forwarding_of(bridge, *mac, vlan)?
+                        && place.state & NUD_NOARP != 0
+                    {
+                        self.rtnetlink
+                            .delete_forwarding(place.interface, *mac, vlan)?;
+                    }
                 }
             }
             Step::SwitchPort { bridge, .. } => {
@@ -304,7 +354,14 @@ impl Host {
                     bridged: *bridged,
                     address: *address,
                 };
-                self.reserve(&reserved, false)?;
+                // Of what was never said there is nothing to take back.
+                let said = !self.unsaid.contains(&reserved);
+                self.release(&reserved);
+                if said {
+                    let mut batch = Batch::new();
+                    install::reserve(&mut batch, &reserved, false);
+                    self.change_guard(&batch)?;
+                }
             }
             Step::Guard(guard) => {
                 self.guarded = Some(guard.clone());
@@ -363,6 +420,7 @@ impl Host {
             ..LinkChange::default()
         };
         let index = self.tap()?;
+        self.down = false;
         Ok(self
             .rtnetlink
             .change_link(index, &self.interface, &change)?)

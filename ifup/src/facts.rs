@@ -26,8 +26,14 @@ pub struct Facts {
     pub index: u32,
     /// What the TAP is like.
     pub tap: LinkState,
+    /// The TAP is up already.
+    pub up: bool,
     /// Of a bridged NIC: the MTU of its bridge.
     pub bridge_mtu: Option<u32>,
+    /// Of a bridged NIC: index of its bridge.
+    pub bridge: Option<u32>,
+    /// Of a bridged NIC: the VLANs that it is in, if its bridge knows VLANs.
+    pub vlans: Vec<u16>,
     /// Of a bridged NIC: its bridge knows the guest's MAC address on another port.
     pub guest_elsewhere: bool,
     /// Of a routed NIC: where its table's IPv4 default route leads.
@@ -71,7 +77,10 @@ impl Facts {
                 mac,
                 bridge: master,
             },
+            up: tap.up,
             bridge_mtu: None,
+            bridge: None,
+            vlans: Vec::new(),
             guest_elsewhere: false,
             uplink: None,
             uplink6: None,
@@ -88,10 +97,20 @@ impl Facts {
                     return Err(Error::host("VLAN", &request.nic.vlan, reason));
                 }
                 facts.bridge_mtu = Some(found.mtu);
-                let place = rtnetlink.forwarding_of(found.index, request.nic.mac)?;
-                let known = [facts.index, found.index];
-                facts.guest_elsewhere =
-                    place.is_some_and(|place| !known.contains(&place.interface));
+                facts.bridge = Some(found.index);
+                if found.vlan_filtering {
+                    facts.vlans = match vlans {
+                        Some(vlans) => vlans.all().map(|(vid, _)| vid).collect(),
+                        None => found.default_vlan.into_iter().collect(),
+                    };
+                }
+                let here = [facts.index, found.index];
+                let vlans = facts.vlans.iter().copied().map(Some);
+                for vlan in vlans.chain([None]) {
+                    let place = rtnetlink.forwarding_of(found.index, request.nic.mac, vlan)?;
+                    facts.guest_elsewhere |=
+                        place.is_some_and(|place| !here.contains(&place.interface));
+                }
             }
             Connection::OpenVSwitch { .. } | Connection::External => {}
             Connection::Routed { table } => facts.find_uplinks(request, *table, rtnetlink)?,

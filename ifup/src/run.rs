@@ -15,7 +15,7 @@ use crate::facts::Facts;
 use crate::lock::Lock;
 use crate::plan::Plan;
 use crate::record::{self, Record};
-use crate::request::Request;
+use crate::request::{Connection, Request};
 use crate::shared;
 use crate::step::Step;
 use crate::sysctl;
@@ -46,7 +46,7 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
             .create(&config.bindings)
             .map_err(|error| Error::file(&config.bindings, error))?;
     }
-    let _lock = Lock::take(&config.state, &deadline)?;
+    let lock = Lock::take(&config.state, &deadline)?;
     let mut rtnetlink = Rtnetlink::open()?;
     let facts = Facts::find(&request, &mut rtnetlink)?;
     let mut plan = Plan::make(&request, &facts, config);
@@ -92,6 +92,12 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
     if let Some(before) = before {
         call.host.guarded_by(&before.steps);
     }
+    if !facts.up {
+        call.host.begins_down();
+    }
+    if let (Connection::Bridged { bridge, .. }, Some(index)) = (&request.connection, facts.bridge) {
+        call.host.knows(bridge, index);
+    }
     let mut done = Vec::new();
     match call.carry_out(&plan, &deadline, &mut done) {
         Ok(()) => {
@@ -103,6 +109,8 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
                 call.take_back_surplus(stale, &plan)?;
             }
             record.save(&config.state)?;
+            // The others need not wait until the kernel has closed what is open here.
+            drop(lock);
             if announce::is_due(&request) {
                 let frames = announce::frames(&request, &facts);
                 announce::send(&frames, &mut call.host.rtnetlink);
@@ -153,7 +161,7 @@ fn take_down(interface: &str, of: Option<u32>, config: &Config) -> Result<()> {
         return Err(Error::Usage(reason));
     }
     record::make_folder(&config.state)?;
-    let _lock = Lock::take(&config.state, &deadline)?;
+    let lock = Lock::take(&config.state, &deadline)?;
     let mut rtnetlink = Rtnetlink::open()?;
     let record = Record::load(&config.state, interface)?;
     if of.is_some() && record.as_ref().map(|record| record.index) != of {
@@ -174,7 +182,10 @@ fn take_down(interface: &str, of: Option<u32>, config: &Config) -> Result<()> {
         interface,
     };
     call.take_back_surplus(&record, &Plan::default())?;
-    Record::remove(&config.state, interface)
+    Record::remove(&config.state, interface)?;
+    // To close what elements were deleted with takes the kernel milliseconds.
+    drop(lock);
+    Ok(())
 }
 
 /// Puts into the plan what each setting and the link were before us: as the record says if
@@ -249,7 +260,7 @@ impl Call<'_> {
             }
             self.host.execute(step)?;
         }
-        Ok(())
+        self.host.finish()
     }
 
     /// Takes back what a record has and the plan has not, the last first. Goes on after a
@@ -324,6 +335,14 @@ fn same_object(one: &Step, other: &Step) -> bool {
         (Step::Neighbour { address, .. }, Step::Neighbour { address: other, .. }) => {
             address == other
         }
+        (
+            Step::Forwarding { mac, bridge, .. },
+            Step::Forwarding {
+                mac: other_mac,
+                bridge: other,
+                ..
+            },
+        ) => mac == other_mac && bridge == other,
         _ => one == other,
     }
 }

@@ -50,6 +50,9 @@ pub enum Step {
         mac: MacAddr,
         /// The bridge.
         bridge: String,
+        /// The VLANs that it has this place in, if the bridge knows VLANs.
+        #[serde(default)]
+        vlans: Vec<u16>,
     },
     /// The VLANs of the TAP as a port of a bridge; no others.
     Vlans(Vlans),

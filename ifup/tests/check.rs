@@ -60,6 +60,10 @@ fn check_names_all_that_is_not_as_it_was_made() {
             "tap0 (snf-1): not as it was made: port isolated",
         ),
         (
+            "bridge link set dev tap0 learning off",
+            "tap0 (snf-1): not as it was made: port isolated",
+        ),
+        (
             "bridge fdb del aa:00:00:e1:87:fc dev tap0 master",
             "tap0 (snf-1): not as it was made: forwarding",
         ),
@@ -112,6 +116,18 @@ fn check_names_all_that_is_not_as_it_was_made() {
             "tap0: judged wrongly: another's source MAC address",
         ),
         (
+            "nft flush set inet snf guarded-3",
+            "tap1: judged wrongly: an IPv4 tunnel from another's address",
+        ),
+        (
+            "nft flush set arp snf guarded-3",
+            "tap1: judged wrongly: ARP reply for the router",
+        ),
+        (
+            "nft flush set arp snf ipv4",
+            "tap1: judged wrongly: ARP request",
+        ),
+        (
             "nft flush chain bridge snf guest",
             "table bridge snf: its rules are not ours",
         ),
@@ -157,6 +173,24 @@ fn check_names_all_that_is_not_as_it_was_made() {
         node.up(&routed());
         assert_eq!(check(&node).0, [good], "after {damage}");
     }
+}
+
+#[test]
+fn check_finds_a_rate_that_is_gone() {
+    let (node, _router, _one, _two) = node_with_both();
+    node.up(&with(bridged(), &[("TAGS", "snf:nic:0:rate-in:90k")]));
+    assert_eq!(check(&node).1, 0);
+    let wrong = "tap0 (snf-1): not as it was made: rate 90000 bit/s to the guest";
+    for damage in [
+        "tc qdisc del dev tap0 root",
+        "tc qdisc replace dev tap0 root tbf rate 1mbit burst 64k latency 50ms",
+        "tc qdisc replace dev tap0 root pfifo",
+    ] {
+        node.namespace.sh(damage).unwrap();
+        assert_eq!(check(&node), (vec![wrong.to_owned()], 1), "{damage}");
+    }
+    node.up(&with(bridged(), &[("TAGS", "snf:nic:0:rate-in:90k")]));
+    assert_eq!(check(&node).1, 0);
 }
 
 /// The frames are sent through what is live, not through what its comments say it is.

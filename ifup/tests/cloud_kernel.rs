@@ -113,6 +113,7 @@ fn connections_and_vlans_on_debians_cloud_kernel() {
     }
     connections(&mut node);
     vlans(&mut node);
+    a_place_in_a_vlan(&mut node);
     node.0.kill();
 }
 
@@ -157,6 +158,21 @@ fn vlans(node: &mut Node) {
     ] {
         node.up(&format!("VLAN={vlan}"));
         assert_eq!(shown(node), wanted, "{vlan}");
+        node.run("snf-ifup check");
+    }
+    for damage in [
+        "bridge vlan add dev tap0 vid 99",
+        "bridge vlan del dev tap0 vid 10",
+        "bridge vlan add dev tap0 vid 10 untagged",
+    ] {
+        node.run(damage);
+        let found = node.run("snf-ifup check || true");
+        assert!(
+            found.contains("not as it was made: vlans .10"),
+            "{damage}: {found}"
+        );
+        node.up("VLAN=.10");
+        node.run("snf-ifup check");
     }
     // The neighbour is in the bridge's own VLAN 1, until it is in 10 as well.
     let ping = "nsenter -t $(cat /tmp/guest) -n ping -c 1 -W 3 10.66.1.9";
@@ -168,4 +184,43 @@ fn vlans(node: &mut Node) {
         node.run("/usr/local/bin/ip link show tap0")
             .contains("DOWN")
     );
+}
+
+/// A guest's place in a VLAN is looked for, and taken back, in that VLAN.
+fn a_place_in_a_vlan(node: &mut Node) {
+    let places = |node: &mut Node| {
+        let text = node
+            .run("bridge fdb show br br0 > /tmp/places; grep aa:00:00:e1:87:fc /tmp/places; echo");
+        let mut places: Vec<String> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .filter(|line| !line.is_empty())
+            .collect();
+        places.sort();
+        places
+    };
+    let mac = "aa:00:00:e1:87:fc";
+    node.run("for v in \"\" \"vlan 10\"; do bridge fdb del aa:00:00:e1:87:fc dev tap0 master $v; done; true");
+    // the guest is still behind the other port
+    node.run(&format!(
+        "bridge fdb replace {mac} dev port master dynamic vlan 10"
+    ));
+    let elsewhere = format!("{mac} dev port vlan 10 master br0");
+    node.up("VLAN=.10");
+    assert_eq!(
+        places(node),
+        [elsewhere.as_str()],
+        "its place was taken too early"
+    );
+    node.run("snf-ifup check; snf-ifup down tap0");
+    node.run(&format!("bridge fdb del {mac} dev port master vlan 10"));
+    node.up("VLAN=.10");
+    let here = |vlan: &str| format!("{mac} dev tap0 {vlan}master br0 static");
+    assert_eq!(places(node), [here(""), here("vlan 10 ")]);
+    // it has moved away: its place in the VLAN, which is ours, is behind the other port
+    node.run(&format!(
+        "bridge fdb replace {mac} dev port master static vlan 10"
+    ));
+    node.run("snf-ifup down tap0");
+    assert_eq!(places(node), [""; 0]);
 }

@@ -11,91 +11,16 @@
 mod node;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use harness::tap::Tap;
 use node::{Node, bridged, difference, switched, with};
 
-/// A node whose ovs-vsctl is a script that writes down how it is called, since not every kernel
-/// and machine has the switch; it fails if there is a file `fails`.
-fn node_with_stand_in() -> Node {
-    let node = Node::new();
-    let folder = node.folder.path();
-    let script = folder.join("ovs-vsctl");
-    fs::write(
-        &script,
-        format!(
-            "#!/bin/sh\necho \"$@\" >> {0}/calls\n\
-             if [ -e {0}/fails ]; then echo 'ovs-vsctl: no bridge named ovs0' >&2; exit 1; fi\n",
-            folder.display()
-        ),
-    )
-    .unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut config = fs::read_to_string(node.config()).unwrap();
-    config.push_str(&format!("[openvswitch]\nprogram = {script:?}\n"));
-    fs::write(node.config(), config).unwrap();
-    node
-}
-
-fn calls(node: &Node) -> Vec<String> {
-    let path = node.folder.path().join("calls");
-    let text = fs::read_to_string(&path).unwrap_or_default();
-    let _ = fs::remove_file(path);
-    text.lines().map(str::to_owned).collect()
-}
-
-/// The last line of a call that fails; those before are what could not be undone.
-fn failed(node: &Node) -> String {
-    let output = node.run(&["up"], &switched(""));
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    output.stderr.lines().next_back().unwrap().to_owned()
-}
-
-#[test]
-fn a_port_of_open_vswitch_is_asked_of_its_own_program() {
-    let node = node_with_stand_in();
-    let _tap = Tap::new(&node.namespace, "tap0").unwrap();
-    let bare = node.dump();
-    let add =
-        "--timeout=5 -- --may-exist add-port ovs0 tap0 -- clear Port tap0 tag trunks vlan_mode";
-    for (vlan, set) in [
-        ("", ""),
-        (".10", " -- set Port tap0 tag=10 vlan_mode=access"),
-        (":10:20", " -- set Port tap0 trunks=10,20 vlan_mode=trunk"),
-        (
-            ".10:20",
-            " -- set Port tap0 tag=10 trunks=20 vlan_mode=native-untagged",
-        ),
-    ] {
-        node.up(&switched(vlan));
-        assert_eq!(calls(&node), [format!("{add}{set}")]);
-    }
-    let link = node.namespace.ip("link show tap0").unwrap();
-    assert!(link.contains(",UP"), "{link}");
-    node.down("tap0");
-    assert_eq!(
-        calls(&node),
-        ["--timeout=5 -- --if-exists del-port ovs0 tap0"]
-    );
-    let ours = |text: String| -> String {
-        let lines = text
-            .lines()
-            .filter(|line| !line.contains("/calls") && !line.contains("/fails"));
-        lines.collect::<Vec<_>>().join("\n")
-    };
-    assert_eq!(difference(&bare, &ours(node.dump())), "");
-
-    fs::write(node.folder.path().join("fails"), "").unwrap();
-    let error = failed(&node);
-    assert!(error.contains("no bridge named ovs0"), "{error}");
-    assert_eq!(difference(&bare, &ours(node.dump())), "");
-}
-
 #[test]
 fn what_our_filters_cannot_do_is_refused_not_left_out() {
-    let node = node_with_stand_in();
+    // No program is asked: the one that is configured is not there.
+    let node = Node::with_config("[openvswitch]\nprogram = \"/nonexistent/ovs-vsctl\"\n");
     let _tap = Tap::new(&node.namespace, "tap0").unwrap();
+    let bare = node.dump();
     for tags in ["synnefo:network:0:protected", "gnt:isolate"] {
         let error = node.refused(&with(switched(""), &[("TAGS", tags)]), 65);
         assert!(error.contains("MODE=\"openvswitch\""), "{error}");
@@ -104,15 +29,20 @@ fn what_our_filters_cannot_do_is_refused_not_left_out() {
         let error = node.refused(&switched(vlan), 65);
         assert!(error.contains(&format!("VLAN={vlan:?}")), "{error}");
     }
-    assert_eq!(calls(&node), Vec::<String>::new());
+    assert_eq!(difference(&bare, &node.dump()), "");
 }
 
 #[test]
 fn without_its_program_the_error_names_it() {
     let node = Node::with_config("[openvswitch]\nprogram = \"/nonexistent/ovs-vsctl\"\n");
     let _tap = Tap::new(&node.namespace, "tap0").unwrap();
-    let error = failed(&node);
+    let bare = node.dump();
+    let output = node.run(&["up"], &switched(""));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    // The lines before are what could not be undone.
+    let error = output.stderr.lines().next_back().unwrap();
     assert!(error.contains("/nonexistent/ovs-vsctl"), "{error}");
+    assert_eq!(difference(&bare, &node.dump()), "");
 }
 
 #[test]

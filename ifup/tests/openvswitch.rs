@@ -18,7 +18,7 @@ use harness::process::{self, Daemon};
 use harness::tap::Tap;
 use harness::wait;
 use ifup::guard::frame::{ethernet, tagged};
-use node::{LIMIT, Nic, Node, switched, with};
+use node::{LIMIT, Nic, Node, difference, switched, with};
 
 const GUEST: &str = "aa:00:00:e1:87:fc";
 /// For experiments (RFC 9542, appendix B.2): nobody else on the switch sends it.
@@ -28,7 +28,8 @@ const EXPERIMENTAL: u16 = 0x88b5;
 struct Switch<'a> {
     node: &'a Node,
     // the switch itself before its database
-    _daemons: [Daemon; 2],
+    daemon: Daemon,
+    _database: Daemon,
 }
 
 impl<'a> Switch<'a> {
@@ -63,7 +64,8 @@ impl<'a> Switch<'a> {
         let switch = daemon("ovs-vswitchd", &[&format!("unix:{socket}")]);
         let switch = Self {
             node,
-            _daemons: [switch, database],
+            daemon: switch,
+            _database: database,
         };
         switch.ask("--no-wait init");
         switch
@@ -92,6 +94,14 @@ impl<'a> Switch<'a> {
             .trim()
             .to_owned()
     }
+}
+
+/// What check finds wrong; nothing if nothing is.
+fn checked(switch: &Switch<'_>) -> Option<String> {
+    let node = switch.node;
+    let environment = Nic::from([("OVS_RUNDIR".to_owned(), switch.environment())]);
+    let output = node.run(&["check"], &environment);
+    (!output.status.success()).then_some(output.stdout + &output.stderr)
 }
 
 /// Where a frame from `from` comes out, and with which tag: again until it is as wanted, since a
@@ -150,11 +160,27 @@ fn a_nic_is_a_port_of_a_real_switch_in_its_vlans() {
 
     for again in [false, true] {
         node.up(&switch.nic(".10"));
+        assert_eq!(checked(&switch), None);
         assert_eq!(switch.vlans(), "10,[],access", "again: {again}");
         goes(&guest, None, &others, &[("ten", None), ("trunk", Some(10))]);
         goes(&guest, Some(20), &others, &[]);
     }
-    node.up(&switch.nic(":10:20"));
+    for damage in [
+        "set Port tap0 tag=11",
+        "set Port tap0 trunks=10",
+        "clear Port tap0 vlan_mode",
+        "del-port ovs0 tap0",
+        "del-port ovs0 tap0 -- add-port ovs0 tap0",
+    ] {
+        switch.ask(damage);
+        let found = checked(&switch).unwrap_or_default();
+        let wrong = "not as it was made: port of ovs0 (Open vSwitch) vlans .10";
+        assert!(found.contains(wrong), "{damage}: {found}");
+        node.up(&switch.nic(".10"));
+        assert_eq!(checked(&switch), None, "{damage}");
+    }
+    node.up(&switch.nic(":20:10"));
+    assert_eq!(checked(&switch), None);
     assert_eq!(switch.vlans(), "[],\"[10, 20]\",trunk");
     goes(
         &guest,
@@ -223,4 +249,28 @@ fn a_port_whose_tap_vanished_is_taken_off_the_switch() {
     let output = node.run(&["restore"], &switch.nic(""));
     assert!(output.status.success(), "{output:?}");
     assert_eq!(switch.ask("list-ports ovs0"), "");
+}
+
+#[test]
+fn a_switch_that_does_not_answer_is_given_up_in_time_and_undone() {
+    let node = Node::new();
+    let switch = Switch::start(&node);
+    switch.ask("add-br ovs0 -- set Bridge ovs0 datapath_type=netdev");
+    let _tap = Tap::new(&node.namespace, "tap0").unwrap();
+    let bare = node.dump();
+    let nic = switch.nic(".10");
+    switch.daemon.kill();
+    // The database takes the port, nobody makes it.
+    let start = std::time::Instant::now();
+    let output = node.run(&["up"], &nic);
+    let took = start.elapsed();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stderr.contains("ovs-vsctl"), "{output:?}");
+    println!("given up after {took:?}");
+    let mut command = node.namespace.command("ovs-vsctl");
+    command
+        .args(["--no-wait", "list-ports", "ovs0"])
+        .env("OVS_RUNDIR", node.folder.path());
+    assert_eq!(process::check(&mut command, LIMIT).unwrap(), "");
+    assert_eq!(difference(&bare, &node.dump()), "");
 }

@@ -9,7 +9,7 @@ use netlink_packet_route::link::{
 
 use crate::addr::MacAddr;
 
-use super::socket::{Received, u32_at};
+use super::socket::{Received, u16_at, u32_at};
 use super::{Result, Rtnetlink};
 
 const RTM_NEWLINK: u16 = libc::RTM_NEWLINK;
@@ -39,6 +39,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// Of a bridge: `vlan_filtering` is on.
     pub vlan_filtering: bool,
+    /// Of a bridge: the VLAN that a new port is in; none if 0.
+    pub default_vlan: Option<u16>,
     /// Of a bridge port: its flags.
     pub port: Option<PortFlags>,
 }
@@ -281,6 +283,7 @@ pub(super) fn read(received: &Received) -> Option<Link> {
         port_kind: None,
         alias: None,
         vlan_filtering: false,
+        default_vlan: None,
         port: None,
     };
     for attribute in NlasIterator::new(payload.get(16..)?).flatten() {
@@ -303,6 +306,7 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
+const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
 
 fn read_info(info: &[u8], link: &mut Link) {
     for attribute in NlasIterator::new(info).flatten() {
@@ -310,9 +314,15 @@ fn read_info(info: &[u8], link: &mut Link) {
             IFLA_INFO_KIND => link.kind = Some(text(attribute.value())),
             IFLA_INFO_SLAVE_KIND => link.port_kind = Some(text(attribute.value())),
             IFLA_INFO_DATA if link.kind.as_deref() == Some("bridge") => {
-                link.vlan_filtering = NlasIterator::new(attribute.value())
-                    .flatten()
-                    .any(|option| option.kind() == IFLA_BR_VLAN_FILTERING && flag(&option));
+                for option in NlasIterator::new(attribute.value()).flatten() {
+                    match option.kind() {
+                        IFLA_BR_VLAN_FILTERING => link.vlan_filtering = flag(&option),
+                        IFLA_BR_VLAN_DEFAULT_PVID => {
+                            link.default_vlan = u16_at(option.value(), 0).filter(|vid| *vid != 0);
+                        }
+                        _ => {}
+                    }
+                }
             }
             IFLA_INFO_SLAVE_DATA if link.port_kind.as_deref() == Some("bridge") => {
                 link.port = Some(read_port(attribute.value()));

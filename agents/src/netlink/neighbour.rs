@@ -125,7 +125,8 @@ impl Rtnetlink {
     }
 
     /// Puts `mac` into the forwarding table of the bridge that `port` belongs to, as a static
-    /// entry: it does not age and no frame elsewhere moves it.
+    /// entry: it does not age. Without `vlan` it is for frames in no VLAN and in each of the
+    /// port's.
     ///
     /// # Errors
     /// What the kernel says.
@@ -152,12 +153,18 @@ impl Rtnetlink {
         absent_is_done(deleted)
     }
 
-    /// Where a bridge has `mac`, if it knows: the entry's interface is the port. None too where
+    /// Where a bridge has `mac`, if it knows: the entry's interface is the port. A bridge that
+    /// knows VLANs has a place for each `vlan`, besides that of frames in none. None too where
     /// the kernel (before 5.0) cannot say of one address.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn forwarding_of(&mut self, bridge: u32, mac: MacAddr) -> Result<Option<Neighbour>> {
+    pub fn forwarding_of(
+        &mut self,
+        bridge: u32,
+        mac: MacAddr,
+        vlan: Option<u16>,
+    ) -> Result<Option<Neighbour>> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;
         message.header.flags = NeighbourFlags::Controller;
@@ -165,6 +172,9 @@ impl Rtnetlink {
             NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()),
             NeighbourAttribute::Controller(bridge),
         ];
+        message
+            .attributes
+            .extend(vlan.map(NeighbourAttribute::Vlan));
         match self
             .socket
             .request(RouteNetlinkMessage::GetNeighbour(message), 0, || {

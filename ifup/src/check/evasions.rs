@@ -7,16 +7,19 @@ use agents::addr::{Ipv6Net, MacAddr, in_prefix, link_local};
 use crate::guard::corpus::{self, Case, Cast};
 use crate::guard::entry::{Guard, Scope};
 
-/// The frames of the corpus for a guest; none of one that is not on a bridge, with all of its
-/// addresses checked, of both families.
-pub fn cases(guard: &Guard) -> Vec<Case> {
-    cast(guard).map_or(Vec::new(), |cast| corpus::bridged(&cast))
+/// The frames of the corpus for a guest, `router` the MAC address of the host's end of a routed
+/// one; none of one that has not all of its addresses checked, of both families.
+pub fn cases(guard: &Guard, router: MacAddr) -> Vec<Case> {
+    match cast(guard) {
+        Some(cast) if guard.bridged => corpus::bridged(&cast),
+        Some(cast) => corpus::routed(&cast, router),
+        None => Vec::new(),
+    }
 }
 
 /// Who a guarded guest is, and whom it might pretend to be.
 fn cast(guard: &Guard) -> Option<Cast> {
     let plain = guard.scope == Scope::All
-        && guard.bridged
         && guard.isolated.is_none()
         && guard.vrrp.is_empty()
         && guard.nets.is_empty()

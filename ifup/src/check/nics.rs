@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 
-use agents::netlink::nftables::{Element, Nftables, Table};
+use agents::netlink::nftables::{Copy, Element, Nftables, Table};
 use agents::netlink::{Neighbour, Route, RouteKind, Rtnetlink, Rule};
 
 use super::{evasions, replay};
@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::guard::entry::{Guard, Member, Reserved};
 use crate::guard::profile::{self, Named};
 use crate::guard::{ARP, BRIDGE, INET, install, sets};
+use crate::openvswitch;
 use crate::record::{self, Record};
 use crate::step::Step;
 use crate::sysctl;
@@ -83,12 +84,17 @@ pub fn all(config: &Config) -> Result<Vec<String>> {
         .into_iter()
         .map(|(interface, guard)| replay::Guest {
             interface,
-            cases: evasions::cases(&guard),
+            cases: evasions::cases(&guard, config.routed_mac()),
+            router: (!guard.bridged).then(|| config.routed_mac()),
         })
         .filter(|guest| !guest.cases.is_empty())
         .collect();
-    if let (false, Some(live)) = (guests.is_empty(), kernel.nftables.copy(BRIDGE)?) {
-        for (interface, name) in replay::misjudged(&[live.without_tracking()], &guests)? {
+    if !guests.is_empty() {
+        let mut live = Vec::new();
+        for table in [BRIDGE, INET, ARP] {
+            live.extend(kernel.nftables.copy(table)?.map(Copy::without_tracking));
+        }
+        for (interface, name) in replay::misjudged(&live, &guests)? {
             found.push(format!("{interface}: judged wrongly: {name}"));
         }
     }
@@ -125,15 +131,30 @@ impl Kernel {
                         && mtu.is_none_or(|mtu| mtu == link.mtu)
                 }
                 Step::Port { isolated, flood } => link.port.is_some_and(|port| {
-                    port.isolated == Some(*isolated) && port.unicast_flood == Some(*flood)
+                    port.isolated == Some(*isolated)
+                        && port.unicast_flood == Some(*flood)
+                        && port.learning == Some(true)
                 }),
-                Step::Forwarding { mac, bridge } => match self.index_of(bridge)? {
-                    Some(bridge) => self
-                        .rtnetlink
-                        .forwarding_of(bridge, *mac)?
-                        .is_some_and(|place| place.interface == link.index),
-                    None => false,
-                },
+                Step::Forwarding { mac, bridge, vlans } => {
+                    let mut there = self.index_of(bridge)?.is_some();
+                    for vlan in vlans.iter().copied().map(Some).chain([None]) {
+                        if let Some(bridge) = self.index_of(bridge)? {
+                            let place = self.rtnetlink.forwarding_of(bridge, *mac, vlan)?;
+                            there &= place.is_some_and(|place| place.interface == link.index);
+                        }
+                    }
+                    there
+                }
+                Step::Vlans(vlans) => {
+                    let mut wanted: Vec<(u16, bool)> = vlans.all().collect();
+                    wanted.sort_unstable();
+                    self.rtnetlink.port_vlans(link.index)? == wanted
+                }
+                Step::SwitchPort { bridge, vlans } => {
+                    let program = &config.openvswitch.program;
+                    openvswitch::is_port(program, bridge, interface, vlans.as_ref())?
+                }
+                Step::Rate { bits } => self.rtnetlink.rate(link.index)? == Some(bits / 8),
                 Step::Up => link.up,
                 Step::Address { address } => {
                     if self.addresses.is_none() {
@@ -192,8 +213,6 @@ impl Kernel {
                     };
                     self.holds(&[reserved.member()])?
                 }
-                // Only their own programs can say.
-                Step::Vlans(_) | Step::SwitchPort { .. } | Step::Rate { .. } => true,
             };
             if !there {
                 found.push(format!("not as it was made: {step}"));

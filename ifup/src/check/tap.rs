@@ -5,6 +5,10 @@
 use std::fs::File;
 use std::io;
 
+use agents::netlink::Rtnetlink;
+
+use crate::error::{Error, Result};
+
 /// `struct ifreq` (linux/if.h), as far as it is of use here.
 #[repr(C)]
 #[derive(Debug)]
@@ -33,7 +37,7 @@ const IFF_NO_PI: i16 = 0x1000;
 ///
 /// # Errors
 /// The name is taken or too long, or what the kernel says.
-pub fn open(name: &str) -> io::Result<File> {
+fn open(name: &str) -> io::Result<File> {
     let mut request = Request {
         name: [0; 16],
         flags: IFF_TAP | IFF_NO_PI,
@@ -52,4 +56,15 @@ pub fn open(name: &str) -> io::Result<File> {
     // the call, which writes no more than that back.
     unsafe { ioctl::tun_set_iff(raw, &raw mut request) }?;
     Ok(file)
+}
+
+/// A TAP of this name in the thread's network namespace, and its index.
+///
+/// # Errors
+/// As for [`open`].
+pub fn plug(name: &str, rtnetlink: &mut Rtnetlink) -> Result<(File, u32)> {
+    let tap = open(name).map_err(|error| Error::file("/dev/net/tun", error))?;
+    let link = rtnetlink.link_by_name(name)?;
+    let link = link.ok_or_else(|| Error::host("INTERFACE", name, "gone"))?;
+    Ok((tap, link.index))
 }

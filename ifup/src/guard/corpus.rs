@@ -67,6 +67,24 @@ pub fn bridged(cast: &Cast) -> Vec<Case> {
     cases
 }
 
+/// The cases that a router's interface with this MAC address takes notice of: IPv4, IPv6 and
+/// ARP, those for the other sent to the router.
+pub fn routed(cast: &Cast, router: MacAddr) -> Vec<Case> {
+    let mut cases = bridged(cast);
+    cases.retain(|case| {
+        [IPV4, IPV6, ARP]
+            .map(u16::to_be_bytes)
+            .iter()
+            .any(|kind| case.frame.get(12..14) == Some(kind.as_slice()))
+    });
+    for case in &mut cases {
+        if case.frame.get(..6) == Some(&cast.other_mac.octets()) {
+            case.frame.splice(..6, router.octets());
+        }
+    }
+    cases
+}
+
 struct List<'a> {
     cast: &'a Cast,
     cases: &'a mut Vec<Case>,

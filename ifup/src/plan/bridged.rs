@@ -51,6 +51,7 @@ pub(super) fn plan(
         plan.steps.push(Step::Forwarding {
             mac: request.nic.mac,
             bridge: port.bridge.to_owned(),
+            vlans: facts.vlans.clone(),
         });
     }
     plan.steps.push(Step::Up);
