@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::guard::entry::{self, Guard, Reserved};
 use crate::guard::install;
 use crate::guard::profile::Named;
+use crate::masquerade;
 use crate::openvswitch;
 use crate::record;
 use crate::step::Step;
@@ -280,6 +281,7 @@ impl Host {
                     .ok_or_else(|| Error::host("LINK", interface, "no such interface"))?;
                 self.rtnetlink.add_proxy(index, *address)?;
             }
+            Step::Masquerade { network } => masquerade::add(self.nftables()?, *network)?,
             Step::Binding { text } => {
                 let wrong = |error: &dyn std::fmt::Display| Error::Record {
                     path: self.bindings.join(&self.interface),
@@ -406,6 +408,7 @@ impl Host {
                     self.rtnetlink.delete_proxy(index, *address)?;
                 }
             }
+            Step::Masquerade { network } => masquerade::delete(self.nftables()?, *network)?,
             Step::Binding { .. } => {
                 agents::binding::remove(&self.bindings, &self.interface)
                     .map_err(|error| Error::file(self.bindings.join(&self.interface), error))?;

@@ -18,6 +18,7 @@ pub mod guard;
 pub mod invocation;
 pub mod list;
 pub mod lock;
+pub mod masquerade;
 pub mod monitor;
 pub mod openvswitch;
 pub mod plan;

@@ -1,7 +1,7 @@
 //! One call at a time on a host: what several NICs share must not change in between.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -15,6 +15,11 @@ use crate::error::{Error, Result};
 /// How often a call that waits looks for a signal and at the clock.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The file that is locked.
+pub fn path(state: &Path) -> PathBuf {
+    state.join(".lock")
+}
+
 /// Holds the lock of the records' folder until it is dropped, or the process ends.
 #[derive(Debug)]
 pub struct Lock(#[allow(dead_code)] Flock<File>);
@@ -25,7 +30,7 @@ impl Lock {
     /// # Errors
     /// The time is over, or the folder has no room for the lock.
     pub fn take(state: &Path, deadline: &Deadline) -> Result<Self> {
-        let path = state.join(".lock");
+        let path = path(state);
         let file = File::options()
             .write(true)
             .create(true)

@@ -1,9 +1,9 @@
 //! What was done for an interface, written down so that it can be undone without Ganeti.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 
 use agents::binding::is_interface_name;
@@ -16,6 +16,9 @@ use crate::step::Step;
 
 /// The form of a record; a record of another form is not understood.
 const VERSION: u32 = 1;
+/// What is before the flag in a record's text: in no value is it, since a quotation mark there
+/// has a backslash before it.
+const UNFINISHED: &str = "\n  \"unfinished\": ";
 
 /// What was done for an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,14 +96,42 @@ impl Record {
     pub fn save(&self, state: &Path) -> Result<()> {
         let path = path(state, &self.interface)?;
         let temporary = temporary(state, &self.interface);
-        let mut text = serde_json::to_vec_pretty(self).map_err(|error| Error::Record {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
-        text.push(b'\n');
-        fs::write(&temporary, text)
+        fs::write(&temporary, self.text(&path)?)
             .and_then(|()| fs::rename(&temporary, &path))
             .map_err(|error| Error::file(path, error))
+    }
+
+    /// The same record as it was saved last is no longer unfinished. No other file is made for
+    /// that: to make one takes longer than most steps.
+    ///
+    /// # Errors
+    /// The record is not there.
+    pub fn finish(&mut self, state: &Path) -> Result<()> {
+        self.unfinished = false;
+        let path = path(state, &self.interface)?;
+        let text = self.text(&path)?;
+        let flag = text.find(UNFINISHED).map(|at| at + UNFINISHED.len());
+        let at = flag.and_then(|at| u64::try_from(at).ok()).unwrap_or(0);
+        File::options()
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.write_all_at(b"false", at))
+            .map_err(|error| Error::file(path, error))
+    }
+
+    /// As long with either value of [`Record::unfinished`].
+    fn text(&self, path: &Path) -> Result<String> {
+        let mut text = serde_json::to_string_pretty(self).map_err(|error| Error::Record {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+        if self.unfinished
+            && let Some(at) = text.find(UNFINISHED)
+        {
+            text.insert(at + UNFINISHED.len(), ' ');
+        }
+        text.push('\n');
+        Ok(text)
     }
 
     /// Adds what the guard is to know of it.
@@ -111,6 +142,11 @@ impl Record {
         });
         known.nics.extend(guard);
         for step in &self.shared {
+            if let Step::Masquerade { network } = step
+                && !known.masqueraded.contains(network)
+            {
+                known.masqueraded.push(*network);
+            }
             if let Step::Reserve { bridged, address } = step {
                 let reserved = Reserved {
                     bridged: *bridged,
@@ -230,6 +266,30 @@ mod tests {
         Record::remove(folder.path(), "tap0").unwrap();
         assert_eq!(Record::load(folder.path(), "tap0").unwrap(), None);
         assert_eq!(interfaces(folder.path()).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_unfinished_record_is_finished_in_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let environment = BTreeMap::from([("TAGS".into(), "\n  \"unfinished\": true".into())]);
+        let mut record = Record::new("tap0", 7, "\n  \"unfinished\": true", environment);
+        record.steps = vec![Step::Up];
+        let saved = || fs::read_to_string(folder.path().join("tap0")).unwrap();
+        record.save(folder.path()).unwrap();
+        let done = saved();
+        record.unfinished = true;
+        record.save(folder.path()).unwrap();
+        let loaded = || Record::load(folder.path(), "tap0").unwrap().unwrap();
+        assert_eq!(loaded(), record);
+        record.finish(folder.path()).unwrap();
+        assert_eq!(loaded(), record);
+        assert!(!record.unfinished);
+        assert_eq!(saved(), done);
+        assert!(
+            Record::new("tap1", 7, "", BTreeMap::new())
+                .finish(folder.path())
+                .is_err()
+        );
     }
 
     #[test]

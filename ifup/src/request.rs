@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use agents::addr;
-use agents::addr::IpNet;
+use agents::addr::{IpNet, Ipv4Net};
 use agents::ganeti::nic_environment::{Mode, NicEnvironment, NicError};
 use agents::ganeti::tags::{self, InstanceTags, NetworkTags, NicTags};
 
@@ -127,6 +127,8 @@ pub struct Request {
     pub gateway6: Option<Ipv6Addr>,
     /// nfdhcpd serves it.
     pub nfdhcpd: bool,
+    /// Guests of this network speak to the outside in the host's name.
+    pub masquerade: Option<Ipv4Net>,
     /// The firewall profile that its tags give it.
     pub profile: Option<String>,
     /// What else its tags say.
@@ -218,6 +220,9 @@ impl Request {
             gateway,
             gateway6,
             nfdhcpd: network_tags.nfdhcpd,
+            masquerade: network
+                .and_then(|network| network.subnet)
+                .filter(|_| use4 && network_tags.masq),
             profile,
             mac_prefix,
             isolated,

@@ -9,6 +9,7 @@ use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::guard::install;
 use crate::lock::Lock;
+use crate::masquerade;
 use crate::record::{self, Record};
 use crate::run;
 
@@ -57,9 +58,16 @@ pub fn guard(config: &Config) -> Result<bool> {
     let mut nftables = Nftables::open()?;
     let profiles = config.named_profiles();
     let known = record::known(&config.state, "")?;
-    if install::is_complete(&mut nftables, &profiles, &known)? {
-        return Ok(false);
+    let mut changed = false;
+    for network in &known.masqueraded {
+        if !masquerade::is_there(&mut nftables, *network)? {
+            masquerade::add(&mut nftables, *network)?;
+            changed = true;
+        }
     }
-    install::rebuild(&mut nftables, &profiles, &known)?;
-    Ok(true)
+    if !install::is_complete(&mut nftables, &profiles, &known)? {
+        install::rebuild(&mut nftables, &profiles, &known)?;
+        changed = true;
+    }
+    Ok(changed)
 }

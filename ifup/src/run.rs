@@ -108,7 +108,11 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
                 call.host.forget_interface();
                 call.take_back_surplus(stale, &plan)?;
             }
-            record.save(&config.state)?;
+            if intent.steps == record.steps && intent.shared == record.shared {
+                record.finish(&config.state)?;
+            } else {
+                record.save(&config.state)?;
+            }
             // The others need not wait until the kernel has closed what is open here.
             drop(lock);
             if announce::is_due(&request) {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use agents::addr::MacAddr;
+use agents::addr::{Ipv4Net, MacAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::guard::entry::{Guard, Scope};
@@ -125,6 +125,11 @@ pub enum Step {
         interface: String,
         /// The address.
         address: IpAddr,
+    },
+    /// What guests of this network send elsewhere comes from the host.
+    Masquerade {
+        /// The network.
+        network: Ipv4Net,
     },
     /// nfdhcpd's binding.
     Binding {
@@ -262,6 +267,7 @@ impl fmt::Display for Step {
             Self::Proxy { interface, address } => {
                 write!(f, "neighbour proxy {address} on {interface}")
             }
+            Self::Masquerade { network } => write!(f, "masquerade {network}"),
             Self::Binding { text } => {
                 write!(f, "binding {}", text.trim_end().replace('\n', " "))
             }

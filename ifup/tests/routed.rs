@@ -10,9 +10,12 @@
 
 mod node;
 
+use std::net::UdpSocket;
+use std::time::Duration;
+
 use harness::netns::Netns;
 use harness::tap::{Client, Tap};
-use node::{Node, difference, routed, with};
+use node::{LIMIT, Nic, Node, difference, routed, with};
 
 /// A node whose table 100 leads out of `up0` to a router that has the gateway's addresses, and
 /// whose own default route, in main, leads elsewhere.
@@ -254,4 +257,105 @@ fn a_tap_that_was_up_with_another_mac_address_ends_with_ours_everywhere() {
         kept.map(str::to_owned).collect()
     };
     assert_eq!(same(&node.dump()), same(&wanted));
+}
+
+/// Guests of a network with the tag `masq` speak to the outside in the host's name, others do not.
+#[test]
+fn a_masqueraded_network_is_behind_the_hosts_address() {
+    let node = Node::new();
+    let outside = Netns::new().unwrap();
+    node.namespace.veth("up0", &outside, "eth0").unwrap();
+    node.namespace
+        .sh(
+            "ip addr add 192.0.2.1/24 dev up0; echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter
+             ip link set up0 addrgenmode none
+             ip route add 192.0.2.0/24 dev up0 table 100
+             ip route add default via 192.0.2.2 dev up0 table 100",
+        )
+        .unwrap();
+    outside
+        .sh("ip addr add 192.0.2.2/24 dev eth0; ip route add 10.66.2.0/24 via 192.0.2.1")
+        .unwrap();
+    let prepared = node.dump();
+    let tap = Tap::new(&node.namespace, "tap1").unwrap();
+    let nic = |tags: &str| with(routed(), &[("NETWORK_TAGS", tags)]);
+    node.up(&nic("nfdhcpd"));
+    let guest = tap.into_client("aa:00:00:5b:5f:d8").unwrap();
+    guest
+        .namespace
+        .sh("ip link set eth0 up; ip addr add 10.66.2.7/32 dev eth0
+             ip route add 10.66.2.1 dev eth0; ip route add default via 10.66.2.1")
+        .unwrap();
+    let listener = outside
+        .run(|| Ok(UdpSocket::bind("192.0.2.2:9999")?))
+        .unwrap();
+    listener
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
+    let speaks_as = |wanted: &str| {
+        // A port of its own each time: a connection stays what it was when it began.
+        let guest = guest
+            .namespace
+            .run(|| Ok(UdpSocket::bind("0.0.0.0:0")?))
+            .unwrap();
+        let mut buffer = [0; 8];
+        let from = harness::wait::until_ok("a datagram of the guest", LIMIT, || {
+            guest.send_to(b"hello", "192.0.2.2:9999")?;
+            Ok(listener.recv_from(&mut buffer)?.1)
+        });
+        assert_eq!(from.unwrap().ip().to_string(), wanted);
+        listener.set_nonblocking(true).unwrap();
+        while listener.recv_from(&mut buffer).is_ok() {}
+        listener.set_nonblocking(false).unwrap();
+    };
+    speaks_as("10.66.2.7");
+    node.up(&nic("nfdhcpd masq"));
+    speaks_as("192.0.2.1");
+    let whole = |node: &Node| node.run(&["check"], &Nic::new());
+    node.namespace.sh("nft delete table ip snf").unwrap();
+    let found = whole(&node).stdout;
+    assert!(
+        found.contains("not as it was made: masquerade 10.66.2.0/24"),
+        "{found}"
+    );
+    assert!(node.run(&["restore"], &Nic::new()).status.success());
+    assert!(!whole(&node).stdout.contains("masquerade"));
+    speaks_as("192.0.2.1");
+    // A second NIC of the network, and one of another: what is left is what is needed.
+    let others = [
+        ("tap8", "10.66.2.8", "10.66.2"),
+        ("tap9", "10.66.3.9", "10.66.3"),
+    ];
+    let taps = others.map(|(name, ip, net)| {
+        let tap = Tap::new(&node.namespace, name).unwrap();
+        let (subnet, gateway) = (format!("{net}.0/24"), format!("{net}.1"));
+        node.up(&with(
+            nic("masq"),
+            &[
+                ("INTERFACE", name),
+                ("MAC", "aa:00:00:00:00:08"),
+                ("IP", ip),
+                ("NETWORK_SUBNET", &subnet),
+                ("NETWORK_GATEWAY", &gateway),
+                ("NETWORK_SUBNET6", ""),
+                ("NETWORK_GATEWAY6", ""),
+            ],
+        ));
+        tap
+    });
+    let rules = || node.namespace.sh("nft list ruleset ip").unwrap();
+    let count = |text: &str| text.matches("masquerade").count();
+    assert_eq!(count(&rules()), 2, "{}", rules());
+    node.down("tap1");
+    node.down("tap9");
+    assert_eq!(count(&rules()), 1, "{}", rules());
+    assert!(rules().contains("10.66.2.0/24"), "{}", rules());
+    node.down("tap8");
+    drop((guest, taps));
+    harness::wait::until_true("the TAPs to go", LIMIT, || {
+        !node.namespace.ip("link").unwrap().contains("tap")
+    })
+    .unwrap();
+    // the settings of the uplink stay
+    assert_eq!(difference(&prepared, &node.dump()), "");
 }

@@ -13,6 +13,8 @@ pub struct NetworkTags {
     pub private_filtered: bool,
     /// `ip-less-routed`: the nodes have no address in it.
     pub ip_less_routed: bool,
+    /// `masq`: its guests speak to the outside in their host's name.
+    pub masq: bool,
 }
 
 impl NetworkTags {
@@ -24,6 +26,7 @@ impl NetworkTags {
                 "nfdhcpd" => read.nfdhcpd = true,
                 "private-filtered" => read.private_filtered = true,
                 "ip-less-routed" => read.ip_less_routed = true,
+                "masq" => read.masq = true,
                 _ => {}
             }
         }

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::guard::entry::{Guard, Member, Reserved};
 use crate::guard::profile::{self, Named};
 use crate::guard::{ARP, BRIDGE, INET, install, sets};
+use crate::masquerade;
 use crate::openvswitch;
 use crate::record::{self, Record};
 use crate::step::Step;
@@ -205,6 +206,7 @@ impl Kernel {
                     let path = config.bindings.join(interface);
                     fs::read(path).is_ok_and(|found| found == text.as_bytes())
                 }
+                Step::Masquerade { network } => masquerade::is_there(&mut self.nftables, *network)?,
                 Step::Guard(guard) => self.holds(&guard.members(interface))?,
                 Step::Reserve { bridged, address } => {
                     let reserved = Reserved {

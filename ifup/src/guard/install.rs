@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use agents::addr::Ipv4Net;
 use agents::netlink::Result;
 use agents::netlink::nftables::{
     Batch, Chain, Element, Family, Field, Hook, KeyType, Nftables, Set, Statement, Table,
@@ -116,6 +117,8 @@ pub struct Known {
     pub nics: Vec<(String, Guard)>,
     /// Addresses that no guest can take.
     pub reserved: Vec<Reserved>,
+    /// Networks whose guests speak to the outside in the host's name.
+    pub masqueraded: Vec<Ipv4Net>,
 }
 
 impl Known {

@@ -58,6 +58,11 @@ impl Plan {
                 routed::plan(&mut plan, request, *table, facts, config);
             }
         }
+        plan.shared.extend(
+            request
+                .masquerade
+                .map(|network| Step::Masquerade { network }),
+        );
         if let Some(bits) = request.tags.rate_in {
             plan.steps.push(Step::Rate { bits });
         }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # What snf-ifup does for one NIC, as lean as a shell can: no checks, no record, no undo, the
 # tables and chains of the filters already there. Variables: as Ganeti sets them, and BINDINGS,
-# TABLE, UPLINK, EUI64, LINK_LOCAL, ROUTED_MAC of the benchmark.
+# TABLE, UPLINK, EUI64, LINK_LOCAL, ROUTED_MAC, GUARDED (a set's name) of the benchmark.
 set -eu
 t=$INTERFACE
 if [ "$MODE" = bridged ]; then
@@ -12,7 +12,7 @@ add element bridge snf ipv4 { "$t" . $IP }
 add element bridge snf ipv6 { "$t" . $EUI64, "$t" . $LINK_LOCAL }
 add element bridge snf static6 { $EUI64, $LINK_LOCAL, $NETWORK_GATEWAY6 }
 add element bridge snf prefix6 { "$t" . ${NETWORK_SUBNET6%/*}, "$t" . fe80:: }
-add element bridge snf guarded-1 { "$t" }
+add element bridge snf $GUARDED { "$t" }
 EOF
     echo 1 >"/proc/sys/net/ipv6/conf/$t/disable_ipv6"
     ip link set "$t" mtu 1500 address "fe:${MAC#*:}" master "$LINK"
@@ -30,8 +30,8 @@ add element arp snf ipv4 { "$t" . $IP }
 add element inet snf ipv6 { "$t" . $EUI64, "$t" . $LINK_LOCAL }
 add element inet snf static6 { $EUI64, $LINK_LOCAL, $NETWORK_GATEWAY6 }
 add element inet snf prefix6 { "$t" . ${NETWORK_SUBNET6%/*}, "$t" . fe80:: }
-add element arp snf guarded-1 { "$t" }
-add element inet snf guarded-1 { "$t" }
+add element arp snf $GUARDED { "$t" }
+add element inet snf $GUARDED { "$t" }
 EOF
     for setting in forwarding=1 proxy_arp=1 send_redirects=0 accept_redirects=0 rp_filter=0; do
         echo "${setting#*=}" >"/proc/sys/net/ipv4/conf/$t/${setting%=*}"

@@ -54,6 +54,8 @@ struct Site {
     folder: tempfile::TempDir,
     program: PathBuf,
     shell: PathBuf,
+    /// The name of the set of guarded interfaces.
+    guarded: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,14 +93,20 @@ impl Site {
         );
         fs::write(folder.path().join("ifup.toml"), config)?;
         fs::create_dir(folder.path().join("shell"))?;
-        let site = Self {
+        let mut site = Self {
             namespace,
             _router: router,
             folder,
             program: harness::program("snf-ifup")?,
             shell: harness::source_root().join("tests/benches/ifup/lean.sh"),
+            guarded: String::new(),
         };
         run(&mut site.ours(&["restore"]))?;
+        let sets = site.namespace.sh("nft list sets bridge")?;
+        let guarded = sets
+            .split_whitespace()
+            .find(|word| word.starts_with("guarded-"));
+        site.guarded = guarded.context("the set of guarded interfaces")?.to_owned();
         Ok(site)
     }
 
@@ -120,6 +128,7 @@ impl Site {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("BINDINGS", self.folder.path().join("shell"));
         command.env("TABLE", "100").env("UPLINK", "up0");
+        command.env("GUARDED", &self.guarded);
         command.env("ROUTED_MAC", "fe:53:4e:46:00:01");
         command
     }

@@ -44,12 +44,16 @@ pub enum Policy {
     Drop,
 }
 
+/// The type of most base chains.
+const FILTER: &str = "filter";
+
 /// A chain to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain<'a> {
     table: Table,
     name: &'a str,
     base: Option<(Hook, i32, Policy)>,
+    kind: &'static str,
 }
 
 impl<'a> Chain<'a> {
@@ -59,6 +63,7 @@ impl<'a> Chain<'a> {
             table,
             name,
             base: None,
+            kind: FILTER,
         }
     }
 
@@ -68,6 +73,15 @@ impl<'a> Chain<'a> {
             table,
             name,
             base: Some((hook, priority, Policy::Accept)),
+            kind: FILTER,
+        }
+    }
+
+    /// A chain at a hook that translates addresses: it sees the first packet of a connection.
+    pub const fn nat(table: Table, name: &'a str, hook: Hook, priority: i32) -> Self {
+        Self {
+            kind: "nat",
+            ..Self::base(table, name, hook, priority)
         }
     }
 
@@ -149,7 +163,7 @@ impl Batch {
                 Policy::Drop => 0,
                 Policy::Accept => 1,
             }));
-            attributes.push(ChainAttribute::Type("filter".to_owned()));
+            attributes.push(ChainAttribute::Type(chain.kind.to_owned()));
         }
         let message = NfTablesMessage::NewChain(ChainMessage { attributes });
         self.push(chain.table, NLM_F_CREATE, "add chain", chain.name, message)
@@ -175,6 +189,18 @@ impl Batch {
             ],
         });
         self.push(table, 0, "flush chain", name, message)
+    }
+
+    /// Deletes the rule with this handle ([`super::DumpedRule::handle`]).
+    pub fn delete_rule(&mut self, table: Table, chain: &str, handle: u64) -> &mut Self {
+        let message = NfTablesMessage::DeleteRule(RuleMessage {
+            attributes: vec![
+                RuleAttribute::Table(table.name.to_owned()),
+                RuleAttribute::Chain(chain.to_owned()),
+                RuleAttribute::Handle(handle),
+            ],
+        });
+        self.push(table, 0, "delete rule", chain, message)
     }
 
     /// Adds a rule at the end of a chain.

@@ -275,6 +275,8 @@ pub enum Statement {
     Counter,
     /// Sets the packet's mark.
     SetMark(u32),
+    /// The connection comes from the host's own address on the interface that it goes out of.
+    Masquerade,
     /// Sends a copy to a `nfnetlink_log` group.
     Log {
         /// Group.
@@ -519,6 +521,7 @@ pub(super) fn encode(statement: &Statement) -> Vec<ListAttribute<ExpressionAttri
             over,
         } => vec![other("limit", limit(*rate, *seconds, *unit, *burst, *over))],
         Statement::Counter => vec![other("counter", vec![long(1, 0), long(2, 0)])],
+        Statement::Masquerade => vec![other("masq", Vec::new())],
         Statement::SetMark(mark) => vec![
             immediate(FIRST_REGISTER, &mark.to_ne_bytes()),
             expression(
