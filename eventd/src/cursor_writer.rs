@@ -10,8 +10,9 @@ use crate::cursor::Cursor;
 use crate::publish::Outage;
 
 /// How often the cursor is written while it moves: what was told in between is told again, with
-/// the same ids, after a crash.
-const INTERVAL: Duration = Duration::from_millis(500);
+/// the same ids, after a crash. While the disk writes it, who creates or renames a file beside it
+/// may wait for the journal of the file system: so not more often.
+const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Writes the cursor from time to time; one writing at a time, so that no older one can come
 /// after a newer one.

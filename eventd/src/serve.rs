@@ -380,9 +380,10 @@ impl Engine {
             // these come first, and nothing of a rescan with them
             self.source.live().min(JOBS_AT_A_TIME)
         };
+        let mut spooled: Option<Vec<Entry>> = None;
         for batch in self.source.next(limit) {
             let Batch {
-                entries,
+                mut entries,
                 job,
                 written,
                 mark,
@@ -392,11 +393,17 @@ impl Engine {
             }
             self.seq = self.seq.saturating_add(1);
             self.marks.push_back((self.seq, job, mark));
-            if self.stuck.is_empty() {
-                self.offer(self.seq, entries, written);
-            } else {
+            if !self.stuck.is_empty() {
                 self.stuck.push_back((self.seq, entries, written));
+            } else if self.relay.is_spooling() {
+                // all of them into one file, with one wait for the disk
+                spooled.get_or_insert_default().append(&mut entries);
+            } else {
+                self.offer(self.seq, entries, written);
             }
+        }
+        if let Some(entries) = spooled {
+            self.offer(self.seq, entries, None);
         }
     }
 

@@ -24,6 +24,9 @@ const TORN_PAUSE: Duration = Duration::from_millis(100);
 /// A job file that cannot be read for another reason is tried again after this.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(30);
 
+/// So much room is kept for the next job file, in bytes: the usual ones have some kilobytes.
+const KEPT_ROOM: usize = 256 << 10;
+
 /// Job numbers are given out before the job's file appears: a missing file is a number that
 /// was never used only if so many later ones have been.
 const NUMBERS_IN_FLIGHT: u64 = 1000;
@@ -64,6 +67,8 @@ pub struct Source {
     /// Jobs in `rescan` that are too old to be told if they have ended.
     quiet: BTreeSet<u64>,
     again: BTreeMap<u64, Again>,
+    /// The file that was read last: its room is used again for the next.
+    content: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -93,6 +98,7 @@ impl Source {
             rescan: VecDeque::new(),
             quiet: BTreeSet::new(),
             again: BTreeMap::new(),
+            content: Vec::new(),
         }
     }
 
@@ -245,6 +251,7 @@ impl Source {
     /// live ones first.
     pub fn next(&mut self, limit: usize) -> Vec<Batch> {
         let mut batches = Vec::new();
+        let mut began_anew = None;
         for _ in 0..limit {
             let (job, quiet) = if let Some(job) = self.live.pop_front() {
                 self.live_set.remove(&job);
@@ -256,7 +263,9 @@ impl Source {
             };
             // The file of a job that has ended is not written again, unless its number is
             // given out again.
-            if !self.cursor.done.contains(job) || self.numbers_began_anew() {
+            let told = self.cursor.done.contains(job)
+                && !*began_anew.get_or_insert_with(|| self.numbers_began_anew());
+            if !told {
                 batches.extend(self.read(job, quiet));
             }
         }
@@ -281,7 +290,11 @@ impl Source {
     }
 
     fn read(&mut self, id: u64, quiet: bool) -> Option<Batch> {
-        match read_job(&self.queue, id) {
+        let read = read_job(&self.queue, id, &mut self.content);
+        if self.content.capacity() > KEPT_ROOM {
+            self.content = Vec::new();
+        }
+        match read {
             Ok((job, written)) => {
                 self.again.remove(&id);
                 self.batch(&job, written, quiet)
@@ -372,7 +385,12 @@ fn read_serial(queue: &Path) -> u64 {
         .unwrap_or(0)
 }
 
-fn read_job(queue: &Path, id: u64) -> Result<(Job, Option<SystemTime>), ReadFault> {
+/// Reads a job file by way of `content`, whose room is used again.
+fn read_job(
+    queue: &Path,
+    id: u64,
+    content: &mut Vec<u8>,
+) -> Result<(Job, Option<SystemTime>), ReadFault> {
     let file = match File::open(queue_path(queue, id)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // archived in the meantime
@@ -390,10 +408,11 @@ fn read_job(queue: &Path, id: u64) -> Result<(Job, Option<SystemTime>), ReadFaul
     let limit = u64::try_from(job::FILE_LIMIT).unwrap_or(u64::MAX);
     // room for all of it and a little more, so that it is read at once
     let length = metadata.len().min(limit).saturating_add(64);
-    let mut content = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+    content.clear();
+    content.reserve(usize::try_from(length).unwrap_or_default());
     file.take(limit.saturating_add(1))
-        .read_to_end(&mut content)
+        .read_to_end(content)
         .map_err(fault)?;
-    let job = Job::parse(id, &content).map_err(ReadFault::Job)?;
+    let job = Job::parse(id, content).map_err(ReadFault::Job)?;
     Ok((job, written))
 }

@@ -19,6 +19,7 @@ use agents::outbox::{Class, Entry, Outbox, Producer};
 use harness::process::Daemon;
 use harness::rabbitmq::{Place, RabbitMq};
 use harness::wait;
+use nix::sys::signal::Signal;
 use rig::{Consumer, NODE, Node, Received, shutdown_job};
 
 const STATES: [&str; 4] = ["queued", "waiting", "running", "success"];
@@ -575,6 +576,44 @@ fn messages_that_no_queue_wants_are_kept_until_one_does() {
         fs::read_dir(node.outbox().join("parked")).unwrap().count() == 0
     })
     .unwrap();
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+}
+
+/// The broker confirms what it gave back together with what it took, and says of neither which it
+/// was but by giving the former back.
+#[test]
+fn what_no_queue_wants_is_told_from_what_one_took() {
+    let mut node = Node::new("mixed");
+    let broker = node.start_broker();
+    let consumer = Consumer::of_keys(&node.netns, &broker.uri(), "ganeti.snf.#").unwrap();
+    let daemon = node.start();
+    node.write_job(1000, &shutdown_job(1000, "success"));
+    consumer
+        .until(|message| message.job() == Some(1000))
+        .unwrap();
+    daemon.signal(Signal::SIGSTOP).unwrap();
+    for job in 1..=400 {
+        let wanted = shutdown_job(job, "success");
+        let content = match job % 2 {
+            0 => wanted,
+            // a key of its own
+            _ => wanted.replace("snf-", &format!("k{job}-")),
+        };
+        node.write_job(job, &content);
+    }
+    daemon.signal(Signal::SIGCONT).unwrap();
+    let mut wanted: HashSet<u64> = (1..=400).filter(|job| job % 2 == 0).collect();
+    while !wanted.is_empty() {
+        let job = consumer.next().unwrap().job().unwrap();
+        assert!(wanted.remove(&job), "job {job} came twice");
+    }
+    drop(consumer);
+    let all = Consumer::new(&node.netns, &broker.uri()).unwrap();
+    let mut kept: HashSet<u64> = (1..=400).filter(|job| job % 2 == 1).collect();
+    while !kept.is_empty() {
+        let job = all.next().unwrap().job().unwrap();
+        assert!(kept.remove(&job), "job {job} came twice");
+    }
     assert!(daemon.stop(wait::USUAL).unwrap().success());
 }
 

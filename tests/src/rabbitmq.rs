@@ -140,6 +140,11 @@ impl RabbitMq {
         self.launch.port
     }
 
+    /// The process that all of its processes descend from, while it runs.
+    pub fn pid(&self) -> Option<nix::unistd::Pid> {
+        self.daemon.as_ref().map(Daemon::pid)
+    }
+
     /// Runs `rabbitmqctl` with the words of `arguments`.
     ///
     /// # Errors

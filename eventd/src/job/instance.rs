@@ -76,7 +76,7 @@ fn message(
         (Some(parts.nics), Some(parts.disks), Some(parts.hvparams))
     });
     let job_fields = if opcode == "OP_INSTANCE_CREATE" && status == "error" {
-        facts.input.clone().into_value()
+        facts.op.whole_input()
     } else {
         let field = |name: &str| match source.get(name) {
             Some(own) => own.clone(),

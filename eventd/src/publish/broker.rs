@@ -3,9 +3,7 @@
 //! whole of an outage).
 
 use std::fs;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::time::Duration;
 
 use agents::outbox::Entry;
@@ -17,6 +15,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProper
 use lapin::{ErrorKind, ExchangeKind};
 
 use super::Host;
+use super::confirms::Confirm;
 use crate::config::{Amqp, ExchangeMissing};
 
 /// Where the system keeps the authorities that it trusts.
@@ -53,8 +52,8 @@ pub enum BrokerError {
 /// make them most of this process. Brokers refuse less than 4 KiB, and from 4.1 on 8 KiB.
 const FRAME_MAX: u32 = 32 << 10;
 
-/// What became of a published message.
-pub type Confirm = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
+/// The header with a message's number.
+const SEQ: &str = "x-seq";
 
 /// How to get a connection.
 #[derive(Debug, Clone)]
@@ -198,7 +197,7 @@ fn certificates(tls: &crate::config::Tls) -> Result<OwnedTLSConfig, BrokerError>
 impl Link {
     /// Publishes a message, as the `seq`-th of this process. The message is on its way, in
     /// order, when the future was polled once; it ends with the broker's confirm.
-    pub fn publish(&self, entry: &Entry, origin: &str, seq: u64) -> Confirm {
+    pub(super) fn publish(&self, entry: &Entry, origin: &str, seq: u64) -> Confirm {
         let channel = self.channel.clone();
         let exchange = self.exchange.clone();
         let key = ShortString::from(entry.key.as_str());
@@ -209,10 +208,20 @@ impl Link {
             ..BasicPublishOptions::default()
         };
         Box::pin(async move {
-            channel
+            let sent = channel
                 .basic_publish(exchange, key, options, &body, properties)
-                .await?
-                .await
+                .await;
+            let confirmation = match sent {
+                Ok(confirm) => confirm.await,
+                Err(error) => Err(error),
+            };
+            match confirmation {
+                Ok(Confirmation::Ack(returned)) => {
+                    Ok(returned.map(|message| seq_of(&message.properties).unwrap_or(seq)))
+                }
+                Ok(other) => Err(format!("the broker did not take a message: {other:?}")),
+                Err(error) => Err(error.to_string()),
+            }
         })
     }
 
@@ -233,6 +242,14 @@ impl Link {
     }
 }
 
+/// The number in the headers that [`properties`] made.
+fn seq_of(properties: &BasicProperties) -> Option<u64> {
+    match properties.headers().as_ref()?.inner().get(SEQ)? {
+        AMQPValue::LongLongInt(seq) => u64::try_from(*seq).ok(),
+        _ => None,
+    }
+}
+
 fn properties(entry: &Entry, origin: &str, seq: u64, cloudevents: bool) -> BasicProperties {
     let mut headers = FieldTable::default();
     let text = |value: &str| AMQPValue::LongString(value.into());
@@ -242,7 +259,7 @@ fn properties(entry: &Entry, origin: &str, seq: u64, cloudevents: bool) -> Basic
     let origin = entry.origin.as_deref().unwrap_or(origin);
     headers.insert("x-origin".into(), text(origin));
     let seq = i64::try_from(seq).unwrap_or(i64::MAX);
-    headers.insert("x-seq".into(), AMQPValue::LongLongInt(seq));
+    headers.insert(SEQ.into(), AMQPValue::LongLongInt(seq));
     if cloudevents {
         // the AMQP binding's prefix; the type is what the message is about
         let cluster = entry.cluster.as_deref().unwrap_or_default();

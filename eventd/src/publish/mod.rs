@@ -1,6 +1,7 @@
 //! From messages to the broker: over the connection if there is one, else through the outbox.
 
 mod broker;
+mod confirms;
 mod host;
 mod outage;
 mod parked;

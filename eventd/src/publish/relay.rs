@@ -6,18 +6,15 @@
 //! the outbox has been published.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use agents::message::EventTime;
 use agents::outbox::{Entry, FileName, Limits, Outbox, Producer, ReadError, Trimmed, Usage};
-use futures_util::FutureExt;
-use futures_util::stream::{FuturesOrdered, StreamExt};
-use lapin::Confirmation;
 
 use super::Link;
-use super::broker::Confirm;
+use super::confirms::{Answer, Confirms};
 use super::parked::Parked;
 use crate::metrics::Metrics;
 
@@ -55,7 +52,7 @@ pub struct Relay {
     /// start): before that, messages wait in memory.
     away: bool,
     blocked: bool,
-    confirms: FuturesOrdered<Confirm>,
+    confirms: Confirms,
     under_way: VecDeque<UnderWay>,
     under_way_bytes: usize,
     /// The broker has had its say, but it is not yet acted on: something before it has to be
@@ -100,15 +97,6 @@ enum What {
     Probe(FileName),
 }
 
-/// What became of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
-    Taken,
-    Returned,
-    /// Not sent: it has to go behind others that are parked.
-    Behind,
-}
-
 impl Relay {
     /// A relay with the outbox' content before it; at most `window` messages are under way
     /// without a confirm.
@@ -133,7 +121,7 @@ impl Relay {
             link: None,
             away: false,
             blocked: false,
-            confirms: FuturesOrdered::new(),
+            confirms: Confirms::default(),
             under_way: VecDeque::new(),
             under_way_bytes: 0,
             answered: VecDeque::new(),
@@ -193,7 +181,7 @@ impl Relay {
             }
             return Ok(());
         }
-        if self.link.is_none() && self.away {
+        if self.is_spooling() {
             // What waits already goes first.
             let spooled = self.spool_waiting().and_then(|()| self.spool(&entries));
             if let Err(error) = spooled {
@@ -255,6 +243,11 @@ impl Relay {
             .saturating_add(open)
     }
 
+    /// Whether what is offered goes into the outbox.
+    pub fn is_spooling(&self) -> bool {
+        self.link.is_none() && self.away
+    }
+
     /// Whether everything has been confirmed.
     pub fn is_idle(&self) -> bool {
         self.awaited() == 0 && self.backlog() == 0
@@ -295,7 +288,7 @@ impl Relay {
         let link = self.link.take();
         self.away = true;
         self.blocked = false;
-        self.confirms = FuturesOrdered::new();
+        self.confirms = Confirms::default();
         if let Some((name, _)) = self.open.take() {
             self.files.insert(name);
         }
@@ -351,6 +344,7 @@ impl Relay {
     /// # Errors
     /// A message has to be parked and could not be written; it is tried again next time.
     pub fn pump(&mut self) -> io::Result<()> {
+        self.take_answers();
         self.settle()?;
         while self.link.is_some() && !self.blocked && self.window_is_open() {
             if let Some((entry, name)) = self.next_from_file() {
@@ -387,7 +381,9 @@ impl Relay {
     }
 
     fn window_is_open(&self) -> bool {
-        self.awaited() < self.window && self.under_way_bytes < UNDER_WAY_BYTES
+        self.awaited() < self.window
+            && self.under_way_bytes < UNDER_WAY_BYTES
+            && !self.confirms.is_unsure()
     }
 
     fn awaited(&self) -> usize {
@@ -400,26 +396,13 @@ impl Relay {
         let Some(link) = &mut self.link else {
             return std::future::pending().await;
         };
-        let mut confirm = tokio::select! {
+        tokio::select! {
             biased;
-            Some(confirm) = self.confirms.next() => confirm,
-            event = link.event() => return Next::Connection(event),
-        };
-        // and those that have come with it
-        loop {
-            match confirm {
-                Ok(Confirmation::Ack(None)) => self.answer(Answer::Taken),
-                Ok(Confirmation::Ack(Some(_))) => self.answer(Answer::Returned),
-                Ok(Confirmation::NotRequested) => self.answer(Answer::Behind),
-                Ok(other) => {
-                    return Next::Refused(format!("the broker did not take a message: {other:?}"));
-                }
-                Err(error) => return Next::Refused(error.to_string()),
-            }
-            match self.confirms.next().now_or_never() {
-                Some(Some(next)) => confirm = next,
-                _ => return Next::Confirmed,
-            }
+            answer = poll_fn(|context| self.confirms.poll(context)) => match answer {
+                Ok(()) => Next::Confirmed,
+                Err(reason) => Next::Refused(reason),
+            },
+            event = link.event() => Next::Connection(event),
         }
     }
 
@@ -455,20 +438,11 @@ impl Relay {
         let Some(link) = &self.link else { return };
         let behind = self.parked.has(&entry.key) && !matches!(what, What::Probe(_));
         if behind {
-            // It keeps its place among those under way, but does not leave.
-            let not_sent = async { Ok(Confirmation::NotRequested) };
-            self.confirms.push_back(Box::pin(not_sent));
+            self.confirms.push_not_sent();
         } else {
             self.published = self.published.saturating_add(1);
-            let mut confirm = link.publish(&entry, &self.origin, self.published);
-            // The first poll puts it on its way: so they leave in this order.
-            match confirm
-                .as_mut()
-                .poll(&mut Context::from_waker(Waker::noop()))
-            {
-                Poll::Ready(result) => self.confirms.push_back(Box::pin(async { result })),
-                Poll::Pending => self.confirms.push_back(confirm),
-            }
+            let confirm = link.publish(&entry, &self.origin, self.published);
+            self.confirms.push(self.published, confirm);
         }
         if let What::File(name) = &what {
             let awaited = self.unconfirmed.entry(name.clone()).or_default();
@@ -494,6 +468,14 @@ impl Relay {
                     .confirm(&under_way.entry.key, under_way.written);
             }
             self.answered.push_back((under_way, answer));
+        }
+    }
+
+    /// Takes up the answers that are certain.
+    fn take_answers(&mut self) {
+        let now = Instant::now();
+        while let Some(answer) = self.confirms.next(now) {
+            self.answer(answer);
         }
     }
 

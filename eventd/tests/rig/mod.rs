@@ -220,11 +220,12 @@ impl Node {
     }
 }
 
-/// A consumer of all messages, through a durable queue of its own.
+/// A consumer of all messages, or of those with some keys, through a durable queue of its own.
 pub struct Consumer {
     background: Option<Background>,
     uri: String,
     netns: Netns,
+    keys: String,
 }
 
 /// The thread that consumes; it ends, with its connection, when this is dropped.
@@ -246,11 +247,17 @@ impl Drop for Background {
 impl Consumer {
     /// Declares exchange and queue, and consumes in the background until the broker goes.
     pub fn new(netns: &Netns, uri: &str) -> Result<Self> {
-        let background = Some(consume(netns, uri)?);
+        Self::of_keys(netns, uri, "#")
+    }
+
+    /// The same, but only messages with keys of this pattern come into the queue.
+    pub fn of_keys(netns: &Netns, uri: &str, keys: &str) -> Result<Self> {
+        let background = Some(consume(netns, uri, keys)?);
         Ok(Self {
             background,
             uri: uri.to_owned(),
             netns: netns.clone(),
+            keys: keys.to_owned(),
         })
     }
 
@@ -258,7 +265,7 @@ impl Consumer {
     pub fn reconnect(&mut self) -> Result<()> {
         // the old one first: two would share the messages
         self.background.take();
-        self.background = Some(consume(&self.netns, &self.uri)?);
+        self.background = Some(consume(&self.netns, &self.uri, &self.keys)?);
         Ok(())
     }
 
@@ -303,11 +310,11 @@ impl Consumer {
     }
 }
 
-fn consume(netns: &Netns, uri: &str) -> Result<Background> {
+fn consume(netns: &Netns, uri: &str, keys: &str) -> Result<Background> {
     let (to, messages) = mpsc::channel();
     let (ready_to, ready) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();
-    let (netns, uri) = (netns.clone(), uri.to_owned());
+    let (netns, uri, keys) = (netns.clone(), uri.to_owned(), keys.to_owned());
     let thread = thread::spawn(move || {
         let result = netns.enter().and_then(|()| {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -315,7 +322,7 @@ fn consume(netns: &Netns, uri: &str) -> Result<Background> {
                 .build()?;
             runtime.block_on(async {
                 tokio::select! {
-                    result = consume_all(&uri, &to, &ready_to) => result,
+                    result = consume_all(&uri, &keys, &to, &ready_to) => result,
                     _ = stopped => Ok(()),
                 }
             })
@@ -334,6 +341,7 @@ fn consume(netns: &Netns, uri: &str) -> Result<Background> {
 
 async fn consume_all(
     uri: &str,
+    keys: &str,
     to: &mpsc::Sender<Received>,
     ready: &mpsc::Sender<Result<(), String>>,
 ) -> Result<()> {
@@ -362,7 +370,7 @@ async fn consume_all(
         .queue_bind(
             "test".into(),
             "ganeti".into(),
-            "#".into(),
+            keys.into(),
             QueueBindOptions::default(),
             FieldTable::default(),
         )

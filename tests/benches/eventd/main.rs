@@ -13,37 +13,33 @@
     missing_docs
 )] // a benchmark
 
+mod burst;
+mod latency;
+#[path = "../shared/priority.rs"]
+mod priority;
 #[path = "../../../eventd/tests/rig/mod.rs"]
 mod rig;
+mod sample;
+#[path = "../shared/statistics.rs"]
+mod statistics;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::process::{Command, ExitCode, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use harness::netns::Netns;
 use harness::process::Daemon;
-use lapin::options::{
-    BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueuePurgeOptions,
-};
-use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::Signal;
 use nix::sys::time::TimeValLike as _;
+use nix::unistd::Pid;
 use rig::{Consumer, Node, shutdown_job};
-
-const BURST: u64 = 10_000;
-const ROUNDS: usize = 5;
-const KEY: &str = "ganeti.snf.event.op";
 
 fn main() -> ExitCode {
     // `cargo test --benches` and the like only want to know that it builds
     if !std::env::args().any(|word| word == "--bench") {
         return ExitCode::SUCCESS;
     }
+    let _preferred = priority::Preferred::take().unwrap();
     let mut report = Report { missed: false };
     let all: Vec<String> = std::env::args()
         .filter(|word| !word.starts_with("--"))
@@ -51,10 +47,10 @@ fn main() -> ExitCode {
         .collect();
     let wanted = |part: &str| all.is_empty() || all.iter().any(|word| word == part);
     if wanted("throughput") {
-        throughput(&mut report);
+        burst::measure(&mut report);
     }
     if wanted("latency") {
-        latency(&mut report);
+        latency::measure(&mut report);
     }
     if wanted("states") {
         states(&mut report);
@@ -95,117 +91,20 @@ impl Report {
     }
 }
 
-/// The captured version of a successful create, as the job of this number.
-fn create_job(job: u64) -> String {
-    let version = rig::captured()
-        .into_iter()
-        .rfind(|version| version.step == "02-create-bridged")
-        .unwrap();
-    version
-        .content
-        .replacen("\"id\": 7", &format!("\"id\": {job}"), 1)
-}
-
-/// Runs something on a runtime in the namespace.
-fn on<T: Send>(netns: &Netns, work: impl AsyncFnOnce() -> anyhow::Result<T> + Send) -> T {
-    netns
-        .run(|| {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?
-                .block_on(work())
-        })
-        .unwrap()
-}
-
-async fn channel(uri: &str) -> anyhow::Result<(Connection, Channel)> {
-    let connection = Connection::connect(uri, ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await?;
-    Ok((connection, channel))
-}
-
-/// Begins something, and waits until the broker has so many messages in the queue; how long
-/// that took.
-fn until_depth(netns: &Netns, uri: &str, wanted: u64, begin: impl FnOnce() + Send) -> Duration {
-    on(netns, async || {
-        let (_connection, channel) = channel(uri).await?;
-        let start = Instant::now();
-        begin();
-        loop {
-            let passive = QueueDeclareOptions {
-                passive: true,
-                ..QueueDeclareOptions::default()
-            };
-            let queue = channel
-                .queue_declare("test".into(), passive, FieldTable::default())
-                .await?;
-            if u64::from(queue.message_count()) >= wanted {
-                return Ok(start.elapsed());
-            }
-            anyhow::ensure!(start.elapsed() < Duration::from_secs(120), "not all came");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-}
-
-fn purge(netns: &Netns, uri: &str) {
-    on(netns, async || {
-        let (_connection, channel) = channel(uri).await?;
-        channel
-            .queue_purge("test".into(), QueuePurgeOptions::default())
-            .await?;
-        Ok(())
+/// CPU time that a process has used, and all that descend from it.
+fn cpu(pid: Pid) -> Duration {
+    let read = |path: String| fs::read_to_string(path).unwrap_or_default();
+    let stat = read(format!("/proc/{pid}/stat"));
+    let fields = stat.rsplit(')').next().unwrap().split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).flat_map(str::parse::<u64>).sum();
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    let children = threads.into_iter().flatten().flat_map(|thread| {
+        let children = read(format!("{}/children", thread.unwrap().path().display()));
+        let pids: Vec<i32> = children.split_whitespace().flat_map(str::parse).collect();
+        pids
     });
-}
-
-/// The broker's ceiling: bodies of this size, one connection, persistent, confirmed, a window
-/// like eventd's.
-fn ceiling(netns: &Netns, uri: &str, body: &[u8]) -> f64 {
-    on(netns, async || {
-        let (_connection, channel) = channel(uri).await?;
-        let publish = async || -> lapin::Result<()> {
-            let properties = BasicProperties::default()
-                .with_delivery_mode(2)
-                .with_content_type("application/json".into());
-            let options = BasicPublishOptions {
-                mandatory: true,
-                ..BasicPublishOptions::default()
-            };
-            channel
-                .basic_publish("ganeti".into(), KEY.into(), options, body, properties)
-                .await?
-                .await?;
-            Ok(())
-        };
-        let start = Instant::now();
-        let mut under_way = FuturesUnordered::new();
-        for _ in 0..BURST {
-            if under_way.len() >= 1000 {
-                under_way.next().await.unwrap()?;
-            }
-            under_way.push(publish());
-        }
-        while let Some(done) = under_way.next().await {
-            done?;
-        }
-        Ok(BURST as f64 / start.elapsed().as_secs_f64())
-    })
-}
-
-/// CPU time that a process has used.
-fn cpu(daemon: &Daemon) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap()
-        .split_whitespace()
-        .collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
+    let descended: Duration = children.map(|child| cpu(Pid::from_raw(child))).sum();
+    Duration::from_millis(ticks * 10) + descended
 }
 
 fn rss_mib(daemon: &Daemon) -> f64 {
@@ -222,191 +121,12 @@ fn rss_mib(daemon: &Daemon) -> f64 {
         / 1024.0
 }
 
-fn throughput(report: &mut Report) {
-    let mut node = Node::new("bench-throughput");
-    let broker = node.start_broker();
-    let uri = broker.uri();
-    // makes exchange and queue; nobody consumes during the measurement
-    drop(Consumer::new(&node.netns, &uri).unwrap());
-    let printed = {
-        node.write_job(1, &create_job(1));
-        node.run("replay --print 1").stdout
-    };
-    let entry: serde_json::Value = serde_json::from_str(&printed).unwrap();
-    let body = entry["body"].to_string().into_bytes();
-    report.figure("size of a message", body.len() as f64, "bytes");
-
-    let (mut ceilings, mut ours) = (Vec::new(), Vec::new());
-    let (mut ratios, mut each) = (Vec::new(), Vec::new());
-    let daemon = node.start();
-    let mut job = 1;
-    // in turn, so that what else the machine does falls on both
-    for _ in 0..ROUNDS {
-        purge(&node.netns, &uri);
-        let bare = ceiling(&node.netns, &uri, &body);
-        purge(&node.netns, &uri);
-        daemon.signal(Signal::SIGSTOP).unwrap();
-        for _ in 0..BURST {
-            job += 1;
-            node.write_job(job, &create_job_cached(job));
-        }
-        let before = cpu(&daemon);
-        let begin = || daemon.signal(Signal::SIGCONT).unwrap();
-        let took = until_depth(&node.netns, &uri, BURST, begin);
-        let through = BURST as f64 / took.as_secs_f64();
-        ratios.push(through / bare);
-        ceilings.push(bare);
-        ours.push(through);
-        each.push((cpu(&daemon) - before).as_secs_f64() / BURST as f64 * 1e6);
-    }
-    report.figure(
-        "broker's ceiling, one connection, median",
-        median(&mut ceilings),
-        "msg/s",
-    );
-    report.figure(
-        "burst of 10000 real job files through eventd, median",
-        median(&mut ours),
-        "msg/s",
-    );
-    let spread = format!("{:.2}-{:.2}", least(&ratios), most(&ratios));
-    let ratio = median(&mut ratios);
-    report.target(
-        &format!("  against the ceiling, median of {ROUNDS} pairs [{spread}]"),
-        ratio,
-        "",
-        ratio >= 0.8,
-        ">= 0.8",
-    );
-    report.figure(
-        "CPU for a version in a burst, median",
-        median(&mut each),
-        "us",
-    );
-    report.memory(&daemon);
-}
-
-fn median(all: &mut [f64]) -> f64 {
-    all.sort_unstable_by(f64::total_cmp);
-    all[all.len() / 2]
-}
-
-fn least(all: &[f64]) -> f64 {
-    all.iter().copied().fold(f64::INFINITY, f64::min)
-}
-
-fn most(all: &[f64]) -> f64 {
-    all.iter().copied().fold(0.0, f64::max)
-}
-
-fn create_job_cached(job: u64) -> String {
-    use std::sync::LazyLock;
-    static FIRST: LazyLock<String> = LazyLock::new(|| create_job(7));
-    FIRST.replacen("\"id\": 7", &format!("\"id\": {job}"), 1)
-}
-
 /// Waits for the next message with this job.
 fn arrival(consumer: &Consumer, job: u64) -> Instant {
     let all = consumer
         .until(|message| message.job() == Some(job))
         .unwrap();
     all.last().unwrap().at
-}
-
-struct Percentiles {
-    p50: f64,
-    p99: f64,
-}
-
-fn percentiles(mut all: Vec<Duration>) -> Percentiles {
-    all.sort_unstable();
-    let at = |share: f64| all[((all.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    Percentiles {
-        p50: at(0.5),
-        p99: at(0.99),
-    }
-}
-
-fn latency(report: &mut Report) {
-    for (what, pause, count) in [
-        ("idle", Duration::from_millis(20), 300u64),
-        ("200 versions/s", Duration::from_millis(5), 1000),
-    ] {
-        let mut node = Node::new("bench-latency");
-        let broker = node.start_broker();
-        let uri = broker.uri();
-        let consumer = Consumer::new(&node.netns, &uri).unwrap();
-        // the bare broker: publish -> consume
-        let bodies: Vec<_> = (1..=count)
-            .map(|job| format!("{{\"jobId\": {job}, \"pad\": \"{}\"}}", "x".repeat(400)))
-            .collect();
-        let sent = on(&node.netns, async || {
-            let (_connection, channel) = channel(&uri).await?;
-            let mut sent = Vec::new();
-            for body in &bodies {
-                tokio::time::sleep(pause).await;
-                sent.push(Instant::now());
-                let properties = BasicProperties::default().with_delivery_mode(2);
-                channel
-                    .basic_publish(
-                        "ganeti".into(),
-                        KEY.into(),
-                        BasicPublishOptions::default(),
-                        body.as_bytes(),
-                        properties,
-                    )
-                    .await?
-                    .await?;
-            }
-            Ok(sent)
-        });
-        let bare = percentiles(
-            sent.iter()
-                .zip(1..)
-                .map(|(sent, job)| arrival(&consumer, job) - *sent)
-                .collect(),
-        );
-        let daemon = node.start();
-        // a first one, so that nothing is measured that happens once
-        node.write_job(count + 1, &shutdown_job(count + 1, "success"));
-        arrival(&consumer, count + 1);
-        let mut sent = HashMap::new();
-        for job in count + 2..=2 * count + 1 {
-            thread::sleep(pause);
-            let temporary = node.queue().join(format!("job-{job}abcdefgh.new"));
-            fs::write(&temporary, shutdown_job(job, "success")).unwrap();
-            let target = node.queue().join(format!("job-{job}"));
-            sent.insert(job, Instant::now());
-            fs::rename(temporary, target).unwrap();
-        }
-        let through = percentiles(
-            (count + 2..=2 * count + 1)
-                .map(|job| arrival(&consumer, job) - sent[&job])
-                .collect(),
-        );
-        report.figure(&format!("{what}: bare broker p50"), bare.p50, "ms");
-        report.figure(&format!("{what}: bare broker p99"), bare.p99, "ms");
-        report.figure(
-            &format!("{what}: rename -> consumer p50"),
-            through.p50,
-            "ms",
-        );
-        report.figure(
-            &format!("{what}: rename -> consumer p99"),
-            through.p99,
-            "ms",
-        );
-        let ratio = through.p99 / bare.p99;
-        report.target(
-            "  p99 against the bare broker",
-            ratio,
-            "",
-            ratio <= 1.5,
-            "<= 1.5",
-        );
-        report.memory(&daemon);
-        drop(daemon);
-    }
 }
 
 fn states(report: &mut Report) {
@@ -416,7 +136,7 @@ fn states(report: &mut Report) {
     let daemon = node.start();
     node.write_job(5000, &shutdown_job(5000, "success"));
     arrival(&consumer, 5000);
-    let before = cpu(&daemon);
+    let before = cpu(daemon.pid());
     let start = Instant::now();
     for state in ["queued", "waiting", "running", "success"] {
         for job in 1..=1000 {
@@ -447,7 +167,7 @@ fn states(report: &mut Report) {
         duplicates == 0,
         "0",
     );
-    let each = (cpu(&daemon) - before).as_secs_f64() / 4000.0 * 1e6;
+    let each = (cpu(daemon.pid()) - before).as_secs_f64() / 4000.0 * 1e6;
     report.target(
         "CPU for a version",
         each,
@@ -534,6 +254,15 @@ fn start(report: &mut Report) {
     }
 }
 
+fn percentiles(mut all: Vec<Duration>) -> Percentiles {
+    all.sort_unstable();
+    let at = |share: f64| all[((all.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    Percentiles {
+        p50: at(0.5),
+        p99: at(0.99),
+    }
+}
+
 /// CPU time of all children that have been waited for.
 fn cpu_of_children() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
@@ -541,6 +270,12 @@ fn cpu_of_children() -> Duration {
         .iter()
         .map(|time| Duration::from_micros(u64::try_from(time.num_microseconds()).unwrap()))
         .sum()
+}
+
+/// How long something took, in milliseconds.
+struct Percentiles {
+    p50: f64,
+    p99: f64,
 }
 
 /// Runs a program some times, one after the other: how long each took, and the CPU time of one.

@@ -11,7 +11,7 @@ use nix::unistd::{read, write};
 
 use crate::frames::{self, Reply};
 use crate::site::Guest;
-use crate::table::median;
+use crate::statistics::percentile;
 
 /// What is exchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,29 +55,16 @@ pub struct Outcome {
     /// completion.
     pub latencies: Vec<u32>,
 }
-
-/// Parts of a run whose percentiles are taken each by itself.
-const SLICES: usize = 20;
-
 impl Outcome {
     /// Completed exchanges a second.
     pub fn rate(&self) -> f64 {
         self.answered as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// The latency that this share of the exchanges did not exceed, microseconds: in the median
-    /// of twenty slices of the run. A virtual machine that does not run for some milliseconds,
-    /// once, would otherwise be all that the figure tells of.
+    /// The latency that this share of the exchanges did not exceed, microseconds: see
+    /// [`percentile`].
     pub fn percentile(&self, share: f64) -> f64 {
-        let length = self.latencies.len().div_ceil(SLICES).max(1);
-        let slices = self.latencies.chunks(length).map(|slice| {
-            let mut sorted = slice.to_vec();
-            sorted.sort_unstable();
-            let last = sorted.len().saturating_sub(1);
-            let at = (last as f64 * share).round() as usize;
-            f64::from(sorted[at]) / 1000.0
-        });
-        median(&slices.collect::<Vec<f64>>()).unwrap_or(f64::NAN)
+        percentile(&self.latencies, share) / 1000.0
     }
 }
 

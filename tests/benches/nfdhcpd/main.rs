@@ -15,11 +15,15 @@ mod cpus;
 mod frames;
 mod load;
 mod peers;
+#[path = "../shared/priority.rs"]
+mod priority;
 mod rates;
 mod responder;
 mod site;
 mod soak;
 mod start;
+#[path = "../shared/statistics.rs"]
+mod statistics;
 mod table;
 
 use std::time::Duration;
