@@ -1,9 +1,10 @@
 //! The configuration file, `/etc/snf-central/central.toml`, and what it says once checked.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agents::addr::{Ipv4Net, Ipv6Net};
 use agents::ganeti::names::Names;
 use agents::service::config::{self, ConfigError};
 use serde::Deserialize;
@@ -22,7 +23,9 @@ struct File {
     broker: BrokerFile,
     ganeti: GanetiFile,
     tokens: TokensFile,
+    images: ImagesFile,
     networks: NetworksFile,
+    parameters: ParametersFile,
     reconcile: ReconcileFile,
 }
 
@@ -30,6 +33,7 @@ struct File {
 #[serde(deny_unknown_fields, default)]
 struct ApiFile {
     listen: String,
+    console_page: Option<String>,
     base_url: Option<String>,
     body_limit: usize,
 }
@@ -38,6 +42,7 @@ impl Default for ApiFile {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8774".to_owned(),
+            console_page: None,
             base_url: None,
             body_limit: 512 << 10,
         }
@@ -126,6 +131,83 @@ impl Default for NetworksFile {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct ImagesFile {
+    sources: Vec<String>,
+    os: String,
+}
+
+impl Default for ImagesFile {
+    fn default() -> Self {
+        Self {
+            sources: Vec::new(),
+            os: "snf-image+default".to_owned(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ParametersFile {
+    url: Option<String>,
+    nodes: Vec<String>,
+    minutes: u32,
+}
+
+impl Default for ParametersFile {
+    fn default() -> Self {
+        Self {
+            url: None,
+            nodes: Vec::new(),
+            minutes: 60,
+        }
+    }
+}
+
+/// How the OS definitions of new servers get what they are told once.
+#[derive(Debug, Clone)]
+pub struct Parameters {
+    /// How a node reaches this API, without a slash at its end.
+    pub url: String,
+    /// The networks that nodes are in; none: anybody who knows the secret may ask.
+    pub nodes: Vec<Net>,
+    /// How long they are kept for a node that does not ask.
+    pub life: Duration,
+}
+
+/// A range of addresses, of either family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Net {
+    /// Of IPv4.
+    V4(Ipv4Net),
+    /// Of IPv6.
+    V6(Ipv6Net),
+}
+
+impl Parameters {
+    /// Whether `address` may be a node's.
+    pub fn admits(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.nodes.is_empty()
+            || self.nodes.iter().any(|net| match (net, address) {
+                (Net::V4(net), IpAddr::V4(address)) => net.contains(&address),
+                (Net::V6(net), IpAddr::V6(address)) => net.contains(&address),
+                _ => false,
+            })
+    }
+}
+
+fn net(text: &str) -> Option<Net> {
+    let text = match text.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => format!("{text}/32"),
+        Ok(IpAddr::V6(_)) => format!("{text}/128"),
+        Err(_) => text.to_owned(),
+    };
+    let v4 = text.parse().map(Net::V4).ok();
+    v4.or_else(|| text.parse().map(Net::V6).ok())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct ReconcileFile {
     interval_seconds: u64,
     most_percent: u8,
@@ -152,6 +234,8 @@ pub struct Config {
     /// What clients see in front of every path, without a slash at its end; none: what the
     /// request's `Host` header says, over plain HTTP.
     pub base_url: Option<String>,
+    /// A page with noVNC that shows a console; none: whoever asks gets the websocket itself.
+    pub console_page: Option<String>,
     /// The longest request body, in bytes.
     pub body_limit: usize,
     /// `sqlite:///path`, `postgres://…` or `mysql://…`.
@@ -176,6 +260,13 @@ pub struct Config {
     pub custom_bridge: String,
     /// The bridges of which every PHYSICAL_VLAN network gets one.
     pub bridges: Vec<String>,
+    /// What the sources of images that users register begin with; none: only administrators
+    /// register images.
+    pub image_sources: Vec<String>,
+    /// The OS definition, with its variant, of images that users register.
+    pub image_os: String,
+    /// How new servers get their files and passwords; none: they get none.
+    pub parameters: Option<Parameters>,
     /// How often the clusters are compared with the database.
     pub reconcile_interval: Duration,
     /// How much of it one comparison may change.
@@ -214,14 +305,16 @@ impl Config {
                 "not ADDRESS:PORT".to_owned(),
             )
         })?;
-        if let Some(url) = &file.api.base_url
-            && !(url.starts_with("http://") || url.starts_with("https://"))
-        {
-            return Err(bad(
-                "api.base_url",
-                url,
-                "must begin with http:// or https://".to_owned(),
-            ));
+        for (key, url) in [
+            ("api.base_url", &file.api.base_url),
+            ("api.console_page", &file.api.console_page),
+        ] {
+            if let Some(url) = url
+                && !(url.starts_with("http://") || url.starts_with("https://"))
+            {
+                let reason = "must begin with http:// or https://".to_owned();
+                return Err(bad(key, url, reason));
+            }
         }
         let scheme = file.database.url.split(':').next().unwrap_or_default();
         if !matches!(scheme, "sqlite" | "postgres" | "postgresql" | "mysql") {
@@ -273,6 +366,27 @@ impl Config {
             let reason = format!("must be one of {}", known.join(", "));
             return Err(bad("networks.types", other, reason));
         }
+        if let Some(url) = &file.parameters.url
+            && !(url.starts_with("http://") || url.starts_with("https://"))
+        {
+            let reason = "must begin with http:// or https://".to_owned();
+            return Err(bad("parameters.url", url, reason));
+        }
+        if let Some(source) = file.images.sources.iter().find(|source| source.len() < 4) {
+            let reason = "too short: nearly everything would be allowed".to_owned();
+            return Err(bad("images.sources", source, reason));
+        }
+        let minutes = positive("parameters.minutes", file.parameters.minutes.into())?;
+        let mut nodes = Vec::new();
+        for text in &file.parameters.nodes {
+            let reason = || "not an address or a range, as 192.0.2.0/24".to_owned();
+            nodes.push(net(text).ok_or_else(|| bad("parameters.nodes", text, reason()))?);
+        }
+        let parameters = file.parameters.url.map(|url| Parameters {
+            url: url.trim_end_matches('/').to_owned(),
+            nodes,
+            life: Duration::from_secs(minutes * 60),
+        });
         let names = Names::new(&file.ganeti.prefix)
             .map_err(|error| bad("ganeti.prefix", &file.ganeti.prefix, error.to_string()))?;
         Ok(Self {
@@ -282,6 +396,7 @@ impl Config {
                 .api
                 .base_url
                 .map(|url| url.trim_end_matches('/').to_owned()),
+            console_page: file.api.console_page,
             body_limit: file.api.body_limit,
             database_url: file.database.url,
             database_connections: file.database.connections,
@@ -294,6 +409,9 @@ impl Config {
             mac_filtered_bridge: file.networks.mac_filtered_bridge,
             custom_bridge: file.networks.custom_bridge,
             bridges: file.networks.bridges,
+            image_sources: file.images.sources,
+            image_os: file.images.os,
+            parameters,
             reconcile_interval: Duration::from_secs(interval),
             reconcile_limit: Limit {
                 percent: file.reconcile.most_percent,
@@ -320,6 +438,17 @@ mod tests {
     }
 
     #[test]
+    fn only_nodes_are_admitted() {
+        let text = "[parameters]\nurl = 'http://x/'\nnodes = ['10.0.0.0/24', 'fd00::7']";
+        let parameters = parse(text).unwrap().parameters.unwrap();
+        assert_eq!(parameters.url, "http://x");
+        let admits = |text: &str| parameters.admits(text.parse().unwrap());
+        assert!(admits("10.0.0.9") && admits("::ffff:10.0.0.9") && admits("fd00::7"));
+        assert!(!admits("10.0.1.9") && !admits("fd00::8"));
+        assert!(parse("").unwrap().parameters.is_none());
+    }
+
+    #[test]
     fn a_bad_value_is_refused_with_its_key_and_without_its_secret() {
         for (text, expected) in [
             ("[api]\nlisten = 'here'", "api.listen = here"),
@@ -335,6 +464,8 @@ mod tests {
             ),
             ("[broker]\nprefetch = 0", "broker.prefetch"),
             ("[ganeti]\nprefix = 'a-b'", "ganeti.prefix"),
+            ("[parameters]\nurl = 'x'", "parameters.url = x"),
+            ("[parameters]\nnodes = ['10.0.0.0/33']", "parameters.nodes"),
             ("[ganeti]\nprefx = 'a'", "prefx"),
             (
                 "[reconcile]\ninterval_seconds = 0",

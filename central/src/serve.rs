@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::api;
 use crate::api::context::Context;
+use crate::api::one_shot;
 use crate::config::Config;
 use crate::dispatch::consumer;
 use crate::ganeti::clients::Clients;
@@ -24,6 +25,8 @@ use crate::reconcile::{leader, polling};
 
 /// How often pending intents are tried.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How often what was told in vain is forgotten.
+const FORGET: Duration = Duration::from_secs(60);
 /// How often the clusters are measured.
 const MEASURE: Duration = Duration::from_secs(30);
 /// How often jobs are asked for where there is no broker, and where there is one.
@@ -74,6 +77,13 @@ pub async fn run(
         move || {
             let ganeti = Arc::clone(&ganeti);
             async move { measurement::measure_all(&ganeti).await }
+        }
+    }));
+    background.spawn(periodically(FORGET, "forget", stopped.clone(), {
+        let ganeti = Arc::clone(&ganeti);
+        move || {
+            let ganeti = Arc::clone(&ganeti);
+            async move { one_shot::forget_expired(&ganeti.database).await }
         }
     }));
     let alone = config.broker_urls.is_empty();

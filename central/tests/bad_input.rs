@@ -63,7 +63,11 @@ fn example(schema: &Value) -> Value {
         .or_else(|| schema["type"][0].as_str())
         .unwrap_or("object");
     match kind {
+        "string" if schema["contentEncoding"] == "base64" => json!("MTEx"),
+        "string" if schema["format"] == "password" => json!("correct horse"),
+        "string" if !schema["pattern"].is_null() => json!("/etc/motd"),
         "string" => json!("1"),
+        "integer" => schema["minimum"].clone(),
         "array" => json!([example(&schema["items"])]),
         "boolean" => json!(true),
         _ => {
@@ -148,7 +152,10 @@ fn proper(what: &str, status: StatusCode, body: &Value) {
 
 /// A central with something to hit.
 async fn target() -> Central {
-    let central = Central::start().await;
+    // With all that can be asked for, so that all of it is read.
+    let parameters = "[parameters]\nurl = 'http://central.example.org'\n\
+        [images]\nsources = ['https://images.example.org/']\n";
+    let central = Central::with(support::rapi::FakeRapi::start().await, parameters).await;
     central.create("victim", &["bridged"]).await;
     central
 }

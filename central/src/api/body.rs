@@ -21,6 +21,20 @@ impl Body {
         Object::of("body", &self.0)
     }
 
+    /// A value that was made of a body.
+    pub fn of(value: Value) -> Self {
+        Self(value)
+    }
+
+    /// The body as a list of at most `limit` values.
+    pub fn list(&self, path: &str, limit: usize) -> Result<Vec<Field<'_>>, Fault> {
+        Field {
+            path: path.to_owned(),
+            value: &self.0,
+        }
+        .list(limit)
+    }
+
     /// The object `{"name": {…}}` that most bodies consist of.
     pub fn member(&self, name: &str) -> Result<Object<'_>, Fault> {
         match self.0.get(name) {

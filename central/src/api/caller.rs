@@ -18,9 +18,27 @@ pub struct Caller {
     pub user_id: String,
     pub project_id: String,
     pub admin: bool,
+    /// What the caller showed.
+    pub token: Token,
     pub dialect: Dialect,
     /// What comes before every path in a link.
     pub base: String,
+}
+
+/// A token, which no log gets to see.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Token(…)")
+    }
 }
 
 impl Caller {
@@ -42,6 +60,7 @@ impl FromRequestParts<Context> for Caller {
             .map(str::trim)
             .filter(|token| !token.is_empty())
             .ok_or_else(|| Fault::unauthorized("no token: send it in the header X-Auth-Token"))?;
+        let shown = Token(given.to_owned());
         let identity = identify(api, given)
             .await?
             .ok_or_else(|| Fault::unauthorized("the token is not known, or has expired"))?;
@@ -51,6 +70,7 @@ impl FromRequestParts<Context> for Caller {
             .unwrap_or(identity.user.project_id);
         Ok(Self {
             admin: identity.admin,
+            token: shown,
             user_id: identity.user.id,
             project_id,
             dialect: mount.dialect,

@@ -4,6 +4,7 @@ mod account;
 pub mod body;
 pub mod caller;
 pub mod compute;
+mod console;
 pub mod context;
 pub mod dialect;
 pub mod fault;
@@ -12,14 +13,23 @@ pub mod identity;
 mod image;
 mod links;
 mod network;
+pub mod one_shot;
 pub mod openapi;
 mod page;
+mod parameters;
 mod paths;
 pub mod quota;
 mod request_log;
 mod roots;
+mod sealed;
+#[cfg(test)]
+mod statements;
+mod volume;
+
+use std::net::SocketAddr;
 
 use axum::extract::DefaultBodyLimit;
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use axum::http::{Method, Uri};
 use axum::routing::get;
 use axum::{Extension, Router, ServiceExt, middleware};
@@ -31,9 +41,11 @@ use self::dialect::Dialect;
 use self::fault::{Fault, Kind};
 
 /// The service that answers every request.
-pub fn service(api: Context) -> axum::routing::IntoMakeService<impl axum_service::Service> {
+pub fn service(
+    api: Context,
+) -> IntoMakeServiceWithConnectInfo<impl axum_service::Service, SocketAddr> {
     let router = router(api);
-    ServiceExt::<axum::extract::Request>::into_make_service(
+    ServiceExt::<axum::extract::Request>::into_make_service_with_connect_info(
         ServiceBuilder::new()
             .layer(MapRequestLayer::new(paths::normalise))
             .service(router),
@@ -70,6 +82,7 @@ pub fn router(api: Context) -> Router {
     Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/console/websocket", get(console::websocket))
         // Asked for as /openapi.json: the suffix is taken off every path.
         .route("/openapi", get(openapi::show))
         .merge(mount(Dialect::OpenStack))
@@ -91,7 +104,11 @@ fn mount(dialect: Dialect) -> Router<Context> {
         .nest("/network/v2.0", network::routes())
         .nest("/image/v2", image::v2::routes())
         .nest("/image/v1.0", image::v1::routes())
-        .nest("/image/v1", image::v1::routes());
+        .nest("/image/v1", image::v1::routes())
+        .nest("/volume/v2", volume::routes())
+        .nest("/volume/v2.0", volume::routes())
+        .nest("/volume/v3", volume::routes())
+        .nest("/vmapi/v1.0", parameters::routes());
     match dialect {
         Dialect::OpenStack => routes = routes.nest("/compute/v1.1", compute::routes()),
         Dialect::Cyclades => routes = routes.nest("/account/v1.0", account::routes()),

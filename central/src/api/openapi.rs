@@ -190,6 +190,50 @@ const OPERATIONS: &[Operation] = &[
         "204",
     ),
     reads(
+        "/compute/v2.0/servers/{id}/password",
+        "The first password, once",
+        "200",
+        "password",
+    ),
+    deletes(
+        "/compute/v2.0/servers/{id}/password",
+        "Forget the first password untold",
+        "204",
+    ),
+    reads("/compute/v2.0/servers/{id}/tags", "Tags", "200", "tags"),
+    writes(
+        "put",
+        "/compute/v2.0/servers/{id}/tags",
+        "Replace all tags",
+        "200",
+        "tags",
+        tags,
+    ),
+    deletes("/compute/v2.0/servers/{id}/tags", "Remove all tags", "204"),
+    reads(
+        "/compute/v2.0/servers/{id}/tags/{tag}",
+        "Whether it has a tag",
+        "204",
+        "",
+    ),
+    deletes(
+        "/compute/v2.0/servers/{id}/tags/{tag}",
+        "Remove a tag",
+        "204",
+    ),
+    reads(
+        "/compute/v2.0/servers/{id}/os-volume_attachments",
+        "Disks",
+        "200",
+        "volumeAttachments",
+    ),
+    reads(
+        "/compute/v2.0/servers/{id}/os-volume_attachments/{volume}",
+        "A disk",
+        "200",
+        "volumeAttachment",
+    ),
+    reads(
         "/compute/v2.0/servers/{id}/diagnostics",
         "What happened to a server",
         "200",
@@ -269,6 +313,42 @@ const OPERATIONS: &[Operation] = &[
         "Zones",
         "200",
         "availabilityZoneInfo",
+    ),
+    reads(
+        "/compute/v2.0/os-hypervisors",
+        "Clusters, in short, for administrators",
+        "200",
+        "hypervisors",
+    ),
+    reads(
+        "/compute/v2.0/os-hypervisors/detail",
+        "Clusters, for administrators",
+        "200",
+        "hypervisors",
+    ),
+    reads(
+        "/compute/v2.0/os-hypervisors/{id}",
+        "A cluster, for administrators",
+        "200",
+        "hypervisor",
+    ),
+    reads(
+        "/compute/v2.0/os-hosts",
+        "Names of clusters, for administrators",
+        "200",
+        "hosts",
+    ),
+    reads(
+        "/compute/v2.0/os-hosts/{name}",
+        "A cluster's use, for administrators",
+        "200",
+        "host",
+    ),
+    reads(
+        "/compute/v2.0/os-services",
+        "Clusters as services, for administrators",
+        "200",
+        "services",
     ),
     reads("/compute/v2.0/limits", "Limits and use", "200", "limits"),
     reads(
@@ -374,9 +454,70 @@ const OPERATIONS: &[Operation] = &[
         "Give a floating IP back",
         "204",
     ),
+    reads(
+        "/volume",
+        "Versions of the volume service",
+        "300",
+        "versions",
+    ),
+    reads(
+        "/volume/v3/volumes",
+        "Root disks, in short",
+        "200",
+        "volumes",
+    ),
+    writes(
+        "post",
+        "/volume/v3/volumes",
+        "Not offered: 501",
+        "202",
+        "volume",
+        volume,
+    ),
+    reads("/volume/v3/volumes/detail", "Root disks", "200", "volumes"),
+    reads("/volume/v3/volumes/{id}", "A root disk", "200", "volume"),
+    writes(
+        "put",
+        "/volume/v3/volumes/{id}",
+        "Rename a root disk",
+        "200",
+        "volume",
+        || named("volume"),
+    ),
+    deletes(
+        "/volume/v3/volumes/{id}",
+        "Refused: it goes with its server",
+        "202",
+    ),
+    reads("/volume/v3/types", "Disk templates", "200", "volume_types"),
+    reads(
+        "/volume/v3/types/{id}",
+        "A disk template",
+        "200",
+        "volume_type",
+    ),
+    reads("/volume/v3/snapshots/detail", "None", "200", "snapshots"),
+    reads("/volume/v3/limits", "Use", "200", "limits"),
     reads("/image", "Versions of the image service", "300", "versions"),
     reads("/image/v2/images", "Images", "200", "images"),
     reads("/image/v2/images/{id}", "An image", "200", ""),
+    writes(
+        "post",
+        "/image/v2/images",
+        "Register an image",
+        "201",
+        "",
+        image,
+    ),
+    writes(
+        "patch",
+        "/image/v2/images/{id}",
+        "Change an image",
+        "200",
+        "",
+        patch,
+    ),
+    deletes("/image/v2/images/{id}", "Forget an image", "204"),
     reads("/image/v1.0/images/detail", "Images", "200", ""),
 ];
 
@@ -431,6 +572,16 @@ fn server() -> Value {
         &["uuid"],
         &json!({"uuid": text(), "fixed_ip": {"type": "string"}}),
     );
+    let file = object(
+        &["path", "contents"],
+        &json!({
+            "path": {"type": "string", "pattern": "^/.*[^/]$", "maxLength": 255},
+            "contents": {"type": "string", "contentEncoding": "base64"},
+            "owner": text(),
+            "group": text(),
+            "mode": {"type": "integer", "minimum": 0, "maximum": 4095},
+        }),
+    );
     wrapped(
         "server",
         &object(
@@ -441,6 +592,14 @@ fn server() -> Value {
                 "flavorRef": text(),
                 "key_name": text(),
                 "metadata": values(),
+                "tags": {"type": "array", "items": text(), "maxItems": 50},
+                "adminPass": {
+                    "type": "string", "format": "password", "minLength": 8, "maxLength": 128,
+                },
+                "user_data": {
+                    "type": "string", "contentEncoding": "base64", "maxLength": 65535,
+                },
+                "personality": {"type": "array", "items": file, "maxItems": 5},
                 "networks": {"type": "array", "items": nic, "maxItems": 8},
             }),
         ),
@@ -454,9 +613,66 @@ fn action() -> Value {
         wrapped("os-stop", &empty),
         wrapped("reboot", &object(&["type"], &json!({"type": {"enum": ["SOFT", "HARD"]}}))),
         wrapped("resize", &object(&["flavorRef"], &json!({"flavorRef": text()}))),
+        wrapped(
+            "firewallProfile",
+            &object(
+                &["profile", "nic"],
+                &json!({
+                    "profile": {"enum": ["ENABLED", "PROTECTED", "DISABLED"]},
+                    "nic": text(),
+                }),
+            ),
+        ),
+        wrapped("console", &object(&["type"], &json!({"type": {"enum": ["vnc-ws", "vnc-wss"]}}))),
+        wrapped("os-getVNCConsole", &object(&["type"], &json!({"type": {"const": "novnc"}}))),
+        wrapped("addFixedIp", &object(&["networkId"], &json!({"networkId": text()}))),
+        wrapped("removeFixedIp", &object(&["address"], &json!({"address": text()}))),
         wrapped("addFloatingIp", &object(&["address"], &json!({"address": text()}))),
         wrapped("removeFloatingIp", &object(&["address"], &json!({"address": text()}))),
     ]})
+}
+
+fn tags() -> Value {
+    object(
+        &["tags"],
+        &json!({"tags": {"type": "array", "items": text(), "maxItems": 50}}),
+    )
+}
+
+fn volume() -> Value {
+    wrapped(
+        "volume",
+        &object(
+            &["size"],
+            &json!({"size": {"type": "integer", "minimum": 1}}),
+        ),
+    )
+}
+
+fn image() -> Value {
+    object(
+        &["name", "source"],
+        &json!({
+            "name": text(),
+            "source": text(),
+            "disk_format": text(),
+            "visibility": {"enum": ["private", "public"]},
+            "min_ram": {"type": "integer", "minimum": 0},
+            "min_disk": {"type": "integer", "minimum": 0},
+        }),
+    )
+}
+
+fn patch() -> Value {
+    let entry = object(
+        &["op", "path", "value"],
+        &json!({
+            "op": {"enum": ["add", "replace"]},
+            "path": text(),
+            "value": text(),
+        }),
+    );
+    json!({"type": "array", "items": entry, "maxItems": 64})
 }
 
 fn metadata() -> Value {

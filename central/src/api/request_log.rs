@@ -28,9 +28,9 @@ pub async fn log(request: Request, next: Next) -> Response {
     let mut response = next.run(request).instrument(span).await;
     let status = response.status().as_u16();
     let micros = start.elapsed().as_micros();
-    // Tokens can be part of a path: then the route is shown in its place.
+    // Secrets can be part of a path: then the route is shown in its place.
     let shown = match &route {
-        Some(route) if route.contains("/tokens/") => route.as_str(),
+        Some(route) if route.contains("/tokens/") || route.contains("{secret}") => route.as_str(),
         _ => path.as_str(),
     };
     if status >= 500 {

@@ -19,6 +19,7 @@ pub fn routes() -> Router<Context> {
         .route("/network", get(network))
         .route("/image", get(image))
         .route("/image/versions", get(image))
+        .route("/volume", get(volume))
 }
 
 /// One entry of a list of versions.
@@ -33,7 +34,7 @@ fn version(mount: &Mount, id: &str, status: &str, path: &str) -> Value {
 
 async fn services(mount: Mount) -> Json<Value> {
     let service = |name: &str| json!({"name": name, "links": [{"rel": "self", "href": mount.url(&format!("/{name}"))}]});
-    let services = ["identity", "compute", "network", "image"].map(service);
+    let services = ["identity", "compute", "network", "image", "volume"].map(service);
     Json(json!({"services": services}))
 }
 
@@ -88,6 +89,28 @@ pub fn compute_version(mount: &Mount) -> Value {
 
 async fn network(mount: Mount) -> Json<Value> {
     Json(json!({"versions": [version(&mount, "v2.0", "CURRENT", "/network/v2.0")]}))
+}
+
+/// The versions of the volume service: the same paths under both names.
+pub fn volume_versions(mount: &Mount) -> [Value; 2] {
+    let mut versions = [
+        version(mount, "v3.0", "CURRENT", "/volume/v3/"),
+        version(mount, "v2.0", "SUPPORTED", "/volume/v2/"),
+    ];
+    for version in &mut versions {
+        if let Some(map) = version.as_object_mut() {
+            map.insert("version".to_owned(), json!(""));
+            map.insert("min_version".to_owned(), json!(""));
+        }
+    }
+    versions
+}
+
+async fn volume(mount: Mount) -> (StatusCode, Json<Value>) {
+    (
+        StatusCode::MULTIPLE_CHOICES,
+        Json(json!({"versions": volume_versions(&mount)})),
+    )
 }
 
 async fn image(mount: Mount) -> (StatusCode, Json<Value>) {

@@ -20,6 +20,8 @@ use crate::model::moment;
 pub const BUILD: &str = "BUILD";
 pub const ACTIVE: &str = "ACTIVE";
 pub const ERROR: &str = "ERROR";
+/// On no server.
+pub const DOWN: &str = "DOWN";
 
 /// Which NICs are no more when the instance does not have them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

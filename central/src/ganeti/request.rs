@@ -23,6 +23,38 @@ pub struct Request {
     /// Whether the job may only start when the server's earlier jobs have ended.
     #[serde(default)]
     pub after_earlier: bool,
+    /// The firewall profile that a NIC must have before.
+    #[serde(default)]
+    pub firewall: Option<Firewall>,
+}
+
+/// Which firewall profile a NIC is to have: a tag of its instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Firewall {
+    /// The instance's name.
+    pub instance: String,
+    /// The NIC's name.
+    pub nic: String,
+    /// `protected` or `limited`; none: no tag.
+    pub profile: Option<String>,
+}
+
+impl Firewall {
+    /// What is to change in the tags of the instance: those that go, and the one that comes.
+    pub fn change<'a>(&self, tags: &[&'a str]) -> (Vec<&'a str>, Option<String>) {
+        let start = format!("synnefo:network:{}:", self.nic);
+        let wanted = self
+            .profile
+            .as_ref()
+            .map(|profile| format!("{start}{profile}"));
+        let gone = tags
+            .iter()
+            .copied()
+            .filter(|tag| tag.starts_with(&start) && Some(*tag) != wanted.as_deref())
+            .collect();
+        let new = wanted.filter(|wanted| !tags.contains(&wanted.as_str()));
+        (gone, new)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +84,7 @@ impl Request {
             body: None,
             networks: Vec::new(),
             after_earlier: false,
+            firewall: None,
         }
     }
 
@@ -103,6 +136,8 @@ pub struct Creation<'a> {
     pub volume_id: Option<i64>,
     pub nics: &'a [Nic],
     pub tags: &'a [String],
+    /// Where the OS definition finds what is told once.
+    pub config_url: Option<&'a str>,
 }
 
 /// Creates and starts an instance.
@@ -138,7 +173,7 @@ pub fn create(naming: &Naming, creation: &Creation<'_>) -> Request {
             "minmem": flavor.ram,
             "maxmem": flavor.ram,
         },
-        "osparams": os_params(backend, image),
+        "osparams": os_params(backend, image, creation.config_url),
         "ip_check": false,
         "name_check": false,
         "wait_for_sync": false,
@@ -164,8 +199,8 @@ pub fn create(naming: &Naming, creation: &Creation<'_>) -> Request {
 }
 
 /// The OS parameters: the backend's, then the image's; `img_id` and `img_format` for an image
-/// that says where it is and what it is.
-fn os_params(backend: &backend::Model, image: &image::Model) -> Value {
+/// that says where it is and what it is; `config_url` unless an operator has set another one.
+fn os_params(backend: &backend::Model, image: &image::Model, config_url: Option<&str>) -> Value {
     let mut params = Map::new();
     for source in [&backend.os_params, &image.os_params] {
         if let Some(map) = source.as_object() {
@@ -176,6 +211,11 @@ fn os_params(backend: &backend::Model, image: &image::Model) -> Value {
         if !value.is_empty() {
             params.insert(name.to_owned(), json!(value));
         }
+    }
+    if let Some(url) = config_url {
+        params
+            .entry("config_url".to_owned())
+            .or_insert_with(|| json!(url));
     }
     Value::Object(params)
 }
@@ -230,6 +270,26 @@ pub fn resize(naming: &Naming, server_id: i64, flavor: &flavor::Model) -> Reques
             "minmem": flavor.ram,
             "maxmem": flavor.ram,
         }})),
+        ..Request::new(Verb::Put, instance(naming, server_id, "/modify"))
+    }
+}
+
+/// Gives a NIC another firewall profile, and changes nothing else: so that the nodes' hooks run,
+/// and a message with the new state goes round.
+pub fn firewall(
+    naming: &Naming,
+    server_id: i64,
+    os: &str,
+    port_id: i64,
+    profile: Option<&str>,
+) -> Request {
+    Request {
+        body: Some(json!({"os_name": os})),
+        firewall: Some(Firewall {
+            instance: naming.instance(server_id),
+            nic: naming.nic(port_id),
+            profile: profile.map(str::to_owned),
+        }),
         ..Request::new(Verb::Put, instance(naming, server_id, "/modify"))
     }
 }
@@ -346,5 +406,37 @@ pub fn network_connect(
             Verb::Put,
             format!("/2/networks/{}/connect", naming.network(network.id)),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_tags_of_that_nic_change() {
+        let firewall = |profile: Option<&str>| Firewall {
+            instance: "snf-1".to_owned(),
+            nic: "snf-nic-1".to_owned(),
+            profile: profile.map(str::to_owned),
+        };
+        let tags = [
+            "disable_ipv6",
+            "synnefo:network:snf-nic-1:protected",
+            "synnefo:network:snf-nic-12:protected",
+        ];
+        let old = vec!["synnefo:network:snf-nic-1:protected"];
+        assert_eq!(firewall(None).change(&tags), (old.clone(), None));
+        assert_eq!(firewall(Some("protected")).change(&tags), (vec![], None));
+        let new = Some("synnefo:network:snf-nic-1:limited".to_owned());
+        assert_eq!(firewall(Some("limited")).change(&tags), (old, new.clone()));
+        assert_eq!(firewall(Some("limited")).change(&[]), (vec![], new));
+    }
+
+    #[test]
+    fn an_intent_of_an_older_version_is_read() {
+        let text = r#"{"method": "PUT", "path": "/2/instances/snf-1/startup"}"#;
+        let request: Request = serde_json::from_str(text).unwrap();
+        assert_eq!(request.firewall, None);
     }
 }

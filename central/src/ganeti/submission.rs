@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::Method;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
+use serde_json::Value;
 
 use super::clients::Clients;
 use super::intent;
 use super::naming::Naming;
 use super::networks::{self, NetworkError};
 use super::rapi::{Rapi, RapiError};
-use super::request::Request;
+use super::request::{Firewall, Request};
 use crate::dispatch::register;
 use crate::model::entity::{backend, intent as intent_row, server};
 use crate::model::{database, moment};
@@ -140,6 +142,9 @@ impl Submitter {
             };
             after.extend(jobs);
         }
+        if let Some(firewall) = &request.firewall {
+            after.extend(retag(rapi, firewall, &mark).await?);
+        }
         let query: Vec<(&str, &str)> = request
             .query
             .iter()
@@ -246,6 +251,39 @@ impl Submitter {
         }
         Ok(())
     }
+}
+
+/// Gives an instance the tag of a firewall profile in place of the one it has; returns the jobs.
+/// Done twice it changes nothing.
+async fn retag(rapi: &Rapi, firewall: &Firewall, mark: &str) -> Result<Vec<i64>, RapiError> {
+    let Some(found) = rapi.instance(&firewall.instance).await? else {
+        // The modification that follows will be refused.
+        return Ok(Vec::new());
+    };
+    let tags: Vec<&str> = found
+        .get("tags")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let (gone, new) = firewall.change(&tags);
+    let path = format!("/2/instances/{}/tags", firewall.instance);
+    // Not the intent's own mark: that one stands for the last job.
+    let mark = format!("{mark}:tags");
+    let mut jobs = Vec::new();
+    if !gone.is_empty() {
+        let query: Vec<(&str, &str)> = gone.iter().map(|tag| ("tag", *tag)).collect();
+        jobs.push(
+            rapi.submit(Method::DELETE, &path, &query, None, &mark)
+                .await?,
+        );
+    }
+    if let Some(tag) = new {
+        let query = [("tag", tag.as_str())];
+        jobs.push(rapi.submit(Method::PUT, &path, &query, None, &mark).await?);
+    }
+    Ok(jobs)
 }
 
 enum Attempt {

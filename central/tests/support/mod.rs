@@ -87,6 +87,10 @@ impl Central {
         for _ in 0..2 {
             central::admin::seed::run(&config, &seed).await.unwrap();
         }
+        Self::run(rapi, folder, config).await
+    }
+
+    async fn run(rapi: FakeRapi, folder: TempDir, config: Config) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = oneshot::channel();
         let server = tokio::spawn(central::serve::run(
@@ -109,6 +113,13 @@ impl Central {
             stop: Some(stop),
             server: Some(server),
         }
+    }
+
+    /// Starts it once more, after [`Central::stop`].
+    pub async fn again(mut old: Self) -> Self {
+        let rapi = old.rapi.clone();
+        let folder = std::mem::replace(&mut old.folder, tempfile::tempdir().unwrap());
+        Self::run(rapi, folder, old.config.clone()).await
     }
 
     /// Ends it in order.
@@ -248,7 +259,7 @@ pub async fn until_within<F: Future<Output = bool>>(
     }
 }
 
-fn seed_text(rapi: &str, password: &Path) -> String {
+pub fn seed_text(rapi: &str, password: &Path) -> String {
     format!(
         r#"
 [[project]]

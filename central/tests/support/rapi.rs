@@ -146,6 +146,14 @@ impl FakeRapi {
         self.inner.lock().unwrap().jobs[&job]["received_ts"].clone()
     }
 
+    /// The tags of an instance.
+    pub fn tags(&self, instance: &str) -> Value {
+        let inner = self.inner.lock().unwrap();
+        let fields = inner.fields.get(instance);
+        let tags = fields.and_then(|fields| fields.get("tags"));
+        tags.cloned().unwrap_or_else(|| json!([]))
+    }
+
     /// The calls that made jobs, in order.
     pub fn submissions(&self) -> Vec<Call> {
         let inner = self.inner.lock().unwrap();
@@ -277,7 +285,7 @@ async fn answer(State(rapi): State<FakeRapi>, request: Request) -> Response {
     };
     match failure {
         Some(result) => drop(inner.results.insert(job, result)),
-        None => change_instance(&mut inner, opcode, &path, &body),
+        None => change_instance(&mut inner, opcode, &path, &query, &body),
     }
     inner.calls.push(Call {
         method: parts.method.to_string(),
@@ -392,7 +400,7 @@ fn unknown_parameter(method: &Method, path: &str, body: &Value) -> Option<String
         ("PUT", "disconnect") => &["group_name", "depends"],
         ("PUT" | "DELETE", "tags") => &[],
         ("PUT", "modify") => &[
-            "nics", "disks", "beparams", "hvparams", "hotplug", "depends",
+            "nics", "disks", "beparams", "hvparams", "hotplug", "os_name", "depends",
         ],
         ("PUT", "shutdown") => &["timeout", "depends"],
         ("POST", "reboot") => &["shutdown_timeout", "ignore_secondaries", "depends"],
@@ -465,7 +473,16 @@ fn network_of(path: &str, body: &Value) -> Value {
     }
 }
 
-fn change_instance(inner: &mut Inner, opcode: &str, path: &str, body: &Value) {
+/// The tags that a call is about.
+fn tags_of(query: &str) -> Vec<String> {
+    query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("tag="))
+        .map(|tag| tag.replace("%3A", ":"))
+        .collect()
+}
+
+fn change_instance(inner: &mut Inner, opcode: &str, path: &str, query: &str, body: &Value) {
     let name = instance_of(path, body)
         .as_str()
         .unwrap_or_default()
@@ -510,7 +527,17 @@ fn change_instance(inner: &mut Inner, opcode: &str, path: &str, body: &Value) {
         }
         "OP_TAGS_DEL" => {
             let fields = inner.fields.entry(name).or_default();
-            fields.insert("tags".to_owned(), json!([]));
+            let tags = fields.entry("tags".to_owned()).or_insert(json!([]));
+            let gone = tags_of(query);
+            tags.as_array_mut()
+                .unwrap()
+                .retain(|tag| !gone.iter().any(|gone| tag == gone));
+        }
+        "OP_TAGS_SET" => {
+            let fields = inner.fields.entry(name).or_default();
+            let tags = fields.entry("tags".to_owned()).or_insert(json!([]));
+            let new = tags_of(query).into_iter().map(Value::from);
+            tags.as_array_mut().unwrap().extend(new);
         }
         "OP_INSTANCE_SET_PARAMS" => {
             let Some(nics) = inner.instances.get_mut(&name) else {

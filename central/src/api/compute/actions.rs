@@ -3,7 +3,9 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
 
+use super::order::WantedNic;
 use super::task::{self, Wish};
 use super::{attachment, find};
 use crate::api::body::{Body, Field};
@@ -11,9 +13,10 @@ use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
 use crate::api::network::floating_ips;
+use crate::api::{console, network};
 use crate::dispatch::machine::{STARTED, STOPPED};
 use crate::ganeti::request;
-use crate::model::entity::server;
+use crate::model::entity::{image, port, server};
 
 pub async fn act(
     State(api): State<Context>,
@@ -39,6 +42,11 @@ pub async fn act(
         "reboot" => reboot(&api, &caller, &id, &arguments).await,
         "addFloatingIp" => add_floating_ip(&api, &caller, &id, &arguments).await,
         "removeFloatingIp" => remove_floating_ip(&api, &caller, &id, &arguments).await,
+        "addFixedIp" => add_fixed_ip(&api, &caller, &id, &arguments).await,
+        "removeFixedIp" => remove_fixed_ip(&api, &caller, &id, &arguments).await,
+        "firewallProfile" => firewall_profile(&api, &caller, &id, &arguments).await,
+        "console" => console::cyclades(&api, &caller, &id, &arguments).await,
+        "os-getVNCConsole" => console::nova(&api, &caller, &id, &arguments).await,
         "resize" => resize(&api, &caller, &id, &arguments).await,
         "changePassword"
         | "rebuild"
@@ -148,6 +156,94 @@ async fn resize(
     };
     let request = |server: &server::Model| request::resize(&api.ganeti().naming, server.id, &new);
     task::simply(api, caller, id, &wish, request).await?;
+    Ok(accepted())
+}
+
+/// What the API calls a profile, as the tag calls it; `DISABLED` is no tag.
+const PROFILES: &[(&str, Option<&str>)] = &[
+    ("ENABLED", Some("protected")),
+    ("PROTECTED", Some("limited")),
+    ("DISABLED", None),
+];
+
+/// Gives a NIC another firewall profile.
+async fn firewall_profile(
+    api: &Context,
+    caller: &Caller,
+    id: &str,
+    arguments: &Field<'_>,
+) -> Result<Response, Fault> {
+    let arguments = arguments.object()?;
+    let wanted = arguments.required("profile")?;
+    let name = wanted.string()?;
+    let Some((_, profile)) = PROFILES.iter().find(|(known, _)| *known == name) else {
+        return Err(wanted.refuse("must be ENABLED, PROTECTED or DISABLED"));
+    };
+    let nic = arguments.required("nic")?.reference()?;
+    let port = network::find::port(api.database(), caller, &nic).await?;
+    if port.server_id.map(|server| server.to_string()).as_deref() != Some(id) {
+        return Err(Fault::not_found("NIC", nic));
+    }
+    let server = find::server(api.database(), caller, id).await?;
+    let image = image::Entity::find_by_id(server.image_id.as_str())
+        .one(api.database())
+        .await?
+        .ok_or_else(|| Fault::internal(format!("server {id} has no image")))?;
+    let wish = Wish {
+        task: "FIREWALLING",
+        kind: "firewall",
+        allowed: &[STARTED, STOPPED],
+    };
+    let naming = &api.ganeti().naming;
+    let request =
+        |server: &server::Model| request::firewall(naming, server.id, &image.os, port.id, *profile);
+    task::simply(api, caller, id, &wish, request).await?;
+    Ok(accepted())
+}
+
+/// A NIC more, in the network that is named.
+async fn add_fixed_ip(
+    api: &Context,
+    caller: &Caller,
+    id: &str,
+    arguments: &Field<'_>,
+) -> Result<Response, Fault> {
+    let nic = WantedNic {
+        network: arguments.object()?.required("networkId")?.reference()?,
+        address: None,
+    };
+    attachment::plug(api, caller, id, &nic, "").await?;
+    Ok(accepted())
+}
+
+/// The NIC with this address goes.
+async fn remove_fixed_ip(
+    api: &Context,
+    caller: &Caller,
+    id: &str,
+    arguments: &Field<'_>,
+) -> Result<Response, Fault> {
+    let field = arguments.object()?.required("address")?;
+    let address = field.string()?;
+    if address.parse::<std::net::IpAddr>().is_err() {
+        return Err(field.refuse("must be an IP address"));
+    }
+    let server = find::server(api.database(), caller, id).await?;
+    let port = port::Entity::find()
+        .filter(port::Column::ServerId.eq(server.id))
+        .filter(port::Column::DeletedAt.is_null())
+        .filter(port::Column::Floating.eq(false))
+        .filter(
+            Condition::any()
+                .add(port::Column::Ipv4.eq(address))
+                .add(port::Column::Ipv6.eq(address)),
+        )
+        .one(api.database())
+        .await?
+        .ok_or_else(|| {
+            Fault::conflict(format!("address {address} is no fixed one of server {id}"))
+        })?;
+    attachment::unplug(api, caller, &port).await?;
     Ok(accepted())
 }
 

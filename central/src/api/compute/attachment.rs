@@ -1,6 +1,6 @@
 //! NICs that come to a server and go while it is there.
 
-use sea_orm::{ActiveModelTrait, ActiveValue, EntityTrait, IntoActiveModel};
+use sea_orm::{ActiveModelTrait, ActiveValue, DatabaseTransaction, EntityTrait, IntoActiveModel};
 
 use super::create;
 use super::find;
@@ -9,12 +9,13 @@ use super::task::{self, Wish};
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::network;
 use crate::dispatch::machine::{STARTED, STOPPED};
-use crate::dispatch::nics;
+use crate::dispatch::{nics, removal};
 use crate::ganeti::intent::CONNECT;
 use crate::ganeti::request::{self, Nic};
 use crate::model::entity::{address, port};
-use crate::model::moment;
+use crate::model::{database, moment};
 
 const PLUG: Wish<'static> = Wish {
     task: "CONNECTING",
@@ -41,16 +42,80 @@ pub async fn plug(
     let begun = task::begin(api, caller, server_id, &PLUG)
         .await?
         .ok_or_else(|| Fault::conflict("the server is busy"))?;
-    let nic = create::insert_nic(&begun.transaction, caller, &begun.server, None, wanted).await?;
+    let server = Some(begun.server.id);
+    let nic = create::insert_nic(&begun.transaction, caller, server, None, wanted).await?;
+    rename(&begun.transaction, nic.port_id, name).await?;
+    ask(api, begun, &nic).await
+}
+
+async fn rename(transaction: &DatabaseTransaction, port: i64, name: &str) -> Result<(), Fault> {
     if !name.is_empty() {
         let row = port::ActiveModel {
-            id: ActiveValue::Set(nic.port_id),
+            id: ActiveValue::Set(port),
             name: ActiveValue::Set(name.to_owned()),
             ..Default::default()
         };
-        row.update(&begun.transaction).await?;
+        row.update(transaction).await?;
     }
+    Ok(())
+}
+
+/// Plugs a port that exists into a server.
+///
+/// # Errors
+/// As [`plug`]; the port is in use.
+pub async fn plug_port(
+    api: &Context,
+    caller: &Caller,
+    server_id: &str,
+    port: &str,
+) -> Result<port::Model, Fault> {
+    let begun = task::begin(api, caller, server_id, &PLUG)
+        .await?
+        .ok_or_else(|| Fault::conflict("the server is busy"))?;
+    let nic = create::adopt(&begun.transaction, caller, begun.server.id, None, port).await?;
     ask(api, begun, &nic).await
+}
+
+/// Makes a port that is on no server yet. In a public network it needs a floating IP: else
+/// whoever makes ports would use up everybody's addresses.
+///
+/// # Errors
+/// The network is not there, or public; no address is left; the floating IP is in use.
+pub async fn prepare(
+    api: &Context,
+    caller: &Caller,
+    wanted: &WantedNic,
+    held: Option<&address::Model>,
+    name: &str,
+) -> Result<port::Model, Fault> {
+    let transaction = database::write(api.database()).await?;
+    let port_id = match held {
+        Some(held) => {
+            let floating = find::floating_for_change(&transaction, caller, held.id).await?;
+            insert_floating(&transaction, caller, None, floating)
+                .await?
+                .port_id
+        }
+        None => {
+            let network = network::find::usable(&transaction, caller, &wanted.network).await?;
+            if network.public {
+                return Err(Fault::forbidden(format!(
+                    "network {} is public: a port on no server needs one of your floating IPs there",
+                    network.id
+                )));
+            }
+            create::insert_nic(&transaction, caller, None, None, wanted)
+                .await?
+                .port_id
+        }
+    };
+    rename(&transaction, port_id, name).await?;
+    transaction.commit().await?;
+    port::Entity::find_by_id(port_id)
+        .one(api.database())
+        .await?
+        .ok_or_else(|| Fault::not_found("port", port_id))
 }
 
 async fn ask(api: &Context, begun: task::Begun<'_>, nic: &Nic) -> Result<port::Model, Fault> {
@@ -78,6 +143,18 @@ pub async fn plug_floating(
         .ok_or_else(|| Fault::conflict("the server is busy"))?;
     // Read again: now nobody else can be attaching it.
     let address = find::floating_for_change(&begun.transaction, caller, floating.id).await?;
+    let server = Some(begun.server.id);
+    let nic = insert_floating(&begun.transaction, caller, server, address).await?;
+    ask(api, begun, &nic).await
+}
+
+/// A port with a floating IP, on a server or on none.
+async fn insert_floating(
+    transaction: &DatabaseTransaction,
+    caller: &Caller,
+    server_id: Option<i64>,
+    address: address::Model,
+) -> Result<Nic, Fault> {
     if let Some(port) = address.port_id {
         return Err(Fault::conflict(format!(
             "address {} is attached to port {port}",
@@ -91,8 +168,11 @@ pub async fn plug_floating(
         user_id: ActiveValue::Set(caller.user_id.clone()),
         project_id: ActiveValue::Set(caller.project_id.clone()),
         network_id: ActiveValue::Set(address.network_id),
-        server_id: ActiveValue::Set(Some(begun.server.id)),
-        state: ActiveValue::Set(nics::BUILD.to_owned()),
+        server_id: ActiveValue::Set(server_id),
+        state: ActiveValue::Set(match server_id {
+            Some(_) => nics::BUILD.to_owned(),
+            None => nics::DOWN.to_owned(),
+        }),
         nic_index: ActiveValue::Set(None),
         mac: ActiveValue::Set(None),
         ipv4: ActiveValue::Set(Some(address.address.clone())),
@@ -103,7 +183,7 @@ pub async fn plug_floating(
         updated_at: ActiveValue::Set(now),
         deleted_at: ActiveValue::Set(None),
     }
-    .insert(&begun.transaction)
+    .insert(transaction)
     .await?;
     let nic = Nic {
         port_id: port.id,
@@ -113,8 +193,8 @@ pub async fn plug_floating(
     let mut row = address.into_active_model();
     row.port_id = ActiveValue::Set(Some(port.id));
     row.updated_at = ActiveValue::Set(now);
-    row.update(&begun.transaction).await?;
-    ask(api, begun, &nic).await
+    row.update(transaction).await?;
+    Ok(nic)
 }
 
 /// Takes a NIC from its server; it is gone when Ganeti says so.
@@ -123,7 +203,7 @@ pub async fn plug_floating(
 /// The server is not in a state for it.
 pub async fn unplug(api: &Context, caller: &Caller, port: &port::Model) -> Result<(), Fault> {
     let Some(server_id) = port.server_id else {
-        return Err(Fault::conflict(format!("port {} is on no server", port.id)));
+        return discard(api, caller, port.id).await;
     };
     let naming = &api.ganeti().naming;
     let Some(begun) = task::begin(api, caller, &server_id.to_string(), &UNPLUG).await? else {
@@ -132,4 +212,16 @@ pub async fn unplug(api: &Context, caller: &Caller, port: &port::Model) -> Resul
     let running = begun.server.state == STARTED;
     let request = request::disconnect(naming, server_id, port.id, running);
     begun.ask(api, &request, Some(port.id)).await
+}
+
+/// Ends a port that is on no server.
+async fn discard(api: &Context, caller: &Caller, id: i64) -> Result<(), Fault> {
+    let transaction = database::write(api.database()).await?;
+    let port = network::find::port_for_change(&transaction, caller, &id.to_string()).await?;
+    if let Some(server) = port.server_id {
+        return Err(Fault::conflict(format!("port {id} is on server {server}")));
+    }
+    removal::clear_port(&transaction, id, moment::now()).await?;
+    transaction.commit().await?;
+    Ok(())
 }

@@ -4,29 +4,33 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel,
     QueryFilter, QueryOrder,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::order::{Order, WantedNic};
+use super::order::{Order, Wanted, WantedNic};
+use super::personality::{self, Inside};
 use super::rows::Rows;
-use super::{find, metadata, placement, view};
+use super::{find, metadata, password, placement, tags, view};
 use crate::api::body::Body;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
-use crate::api::network;
+use crate::api::parameters::{self, Told};
 use crate::api::quota::{self, Amounts};
+use crate::api::{network, one_shot};
+use crate::config::Parameters;
 use crate::dispatch::{machine, nics};
 use crate::ganeti::addresses::{self, AddressError, Holder};
 use crate::ganeti::request::{self, Creation, Nic};
 use crate::ganeti::submission::Outcome;
 use crate::ganeti::{intent, measurement};
 use crate::model::entity::{
-    address, backend, flavor, image, intent as intent_row, keypair, network as network_row, port,
-    server, server_metadata, subnet, volume,
+    address, backend, flavor, image, intent as intent_row, network as network_row, port, server,
+    server_metadata, server_tag, subnet, volume,
 };
 use crate::model::{database, moment};
 
@@ -44,27 +48,45 @@ pub async fn create(
         )));
     }
     let image = find::image(api.database(), &caller, &order.image).await?;
-    if let Some(name) = &order.key_name {
-        keypair::Entity::find()
-            .filter(keypair::Column::UserId.eq(caller.user_id.as_str()))
-            .filter(keypair::Column::Name.eq(name.as_str()))
-            .one(api.database())
-            .await?
-            .ok_or_else(|| Fault::not_found("keypair", name))?;
+    if api.config().parameters.is_none() && !order.inside.is_empty() {
+        return Err(Fault::not_implemented(
+            "server: personality, user_data and adminPass: not offered by this cloud",
+        ));
     }
+    let key = match &order.key_name {
+        Some(name) => Some(
+            find::keypair(api.database(), &caller, name)
+                .await?
+                .public_key,
+        ),
+        None => None,
+    };
     suits(&image, &flavor)?;
     // Outside of the transaction: it asks the clusters.
     measurement::measure_all(api.ganeti()).await?;
-    let (server, intent, flavor) = write_down(&api, &caller, order, flavor, &image).await?;
+    let Written {
+        server,
+        intent,
+        flavor,
+        password,
+        adopted,
+    } = write_down(&api, &caller, order, key, flavor, &image).await?;
     if let Outcome::NotSent(error) = api.ganeti().submit(intent).await? {
         tracing::error!(server = server.id, %error, "Ganeti was not asked");
-        undo(&api, &server, intent, &flavor, &error.to_string()).await?;
+        let reason = error.to_string();
+        undo(&api, &server, intent, &flavor, &adopted, &reason).await?;
         return Err(Fault::unavailable(
             "no cluster can be asked for a server now; nothing was kept",
         ));
     }
     let rows = Rows::of(api.database(), std::slice::from_ref(&server)).await?;
-    let body = json!({"server": view::full(&caller, &server, &rows)});
+    let mut body = json!({"server": view::full(&caller, &server, &rows)});
+    if let (Some(password), Some(map)) = (
+        password,
+        body.get_mut("server").and_then(Value::as_object_mut),
+    ) {
+        map.insert("adminPass".to_owned(), json!(password));
+    }
     let location = caller.url(&format!("/compute/v2.0/servers/{}", server.id));
     Ok((
         StatusCode::ACCEPTED,
@@ -84,14 +106,25 @@ fn suits(image: &image::Model, flavor: &flavor::Model) -> Result<(), Fault> {
     Ok(())
 }
 
+/// What was written down.
+struct Written {
+    server: server::Model,
+    intent: i64,
+    flavor: flavor::Model,
+    password: Option<String>,
+    /// Ports that were there before.
+    adopted: Vec<i64>,
+}
+
 /// Everything that a new server is, in one transaction.
 async fn write_down(
     api: &Context,
     caller: &Caller,
     order: Order,
+    key: Option<String>,
     flavor: flavor::Model,
     image: &image::Model,
-) -> Result<(server::Model, i64, flavor::Model), Fault> {
+) -> Result<Written, Fault> {
     let transaction = database::write(api.database()).await?;
     let wanted = match order.networks {
         Some(networks) => networks,
@@ -110,11 +143,30 @@ async fn write_down(
     )
     .await?;
     metadata::put(&transaction, server.id, order.metadata).await?;
+    tags::put(&transaction, server.id, order.tags).await?;
     let volume_id = insert_volume(&transaction, &server, &flavor).await?;
     let mut nics = Vec::new();
-    for (index, nic) in wanted.iter().enumerate() {
-        nics.push(insert_nic(&transaction, caller, &server, Some(index), nic).await?);
+    let mut adopted = Vec::new();
+    for (index, wanted) in wanted.iter().enumerate() {
+        let index = i32::try_from(index).ok();
+        nics.push(match wanted {
+            Wanted::New(nic) => {
+                insert_nic(&transaction, caller, Some(server.id), index, nic).await?
+            }
+            Wanted::Port(id) => {
+                let nic = adopt(&transaction, caller, server.id, index, id).await?;
+                adopted.push(nic.port_id);
+                nic
+            }
+        });
     }
+    let told = match &api.config().parameters {
+        Some(config) => {
+            let inside = &order.inside;
+            Some(tell(&transaction, config, caller, server.id, inside, key, image).await?)
+        }
+        None => None,
+    };
     let creation = Creation {
         server_id: server.id,
         backend: &backend,
@@ -123,6 +175,7 @@ async fn write_down(
         volume_id,
         nics: &nics,
         tags: &[],
+        config_url: told.as_ref().map(|(url, _)| url.as_str()),
     };
     let request = request::create(&api.ganeti().naming, &creation);
     let intent = intent::write(
@@ -139,11 +192,44 @@ async fn write_down(
     row.task_intent = ActiveValue::Set(Some(intent.id));
     let server = row.update(&transaction).await?;
     transaction.commit().await?;
-    Ok((server, intent.id, flavor))
+    Ok(Written {
+        server,
+        intent: intent.id,
+        flavor,
+        password: told.map(|(_, password)| password),
+        adopted,
+    })
+}
+
+/// Keeps what the server is told, and the password for its owner; returns where the one is, and
+/// the other.
+async fn tell(
+    transaction: &DatabaseTransaction,
+    config: &Parameters,
+    caller: &Caller,
+    server_id: i64,
+    inside: &Inside,
+    key: Option<String>,
+    image: &image::Model,
+) -> Result<(String, String), Fault> {
+    let password = match &inside.password {
+        Some(password) => password.clone(),
+        None => personality::generate()?,
+    };
+    let told = Told {
+        image,
+        password: &password,
+        personality: &inside.personality,
+        user_data: inside.user_data.as_deref(),
+        keys: key.as_deref(),
+    };
+    let url = parameters::keep(transaction, config, server_id, &told).await?;
+    password::keep(transaction, caller, server_id, &password, config.life).await?;
+    Ok((url, password))
 }
 
 /// Who names no network gets a NIC in the first public one, if there is one.
-async fn default_networks(transaction: &DatabaseTransaction) -> Result<Vec<WantedNic>, Fault> {
+async fn default_networks(transaction: &DatabaseTransaction) -> Result<Vec<Wanted>, Fault> {
     let first = network_row::Entity::find()
         .filter(network_row::Column::Public.eq(true))
         .filter(network_row::Column::FloatingIpPool.eq(false))
@@ -154,9 +240,11 @@ async fn default_networks(transaction: &DatabaseTransaction) -> Result<Vec<Wante
         .await?;
     Ok(first
         .into_iter()
-        .map(|network| WantedNic {
-            network: network.id.to_string(),
-            address: None,
+        .map(|network| {
+            Wanted::New(WantedNic {
+                network: network.id.to_string(),
+                address: None,
+            })
         })
         .collect())
 }
@@ -236,12 +324,44 @@ async fn insert_volume(
     Ok(Some(volume.id))
 }
 
-/// A NIC of a server, with its address.
+/// Puts a port that exists, and is on no server, on a new one.
+///
+/// # Errors
+/// It is not the caller's, or in use.
+pub async fn adopt(
+    transaction: &DatabaseTransaction,
+    caller: &Caller,
+    server_id: i64,
+    index: Option<i32>,
+    id: &str,
+) -> Result<Nic, Fault> {
+    let port = network::find::port_for_change(transaction, caller, id).await?;
+    if let Some(server) = port.server_id {
+        return Err(Fault::conflict(format!("port {id} is on server {server}")));
+    }
+    let nic = Nic {
+        port_id: port.id,
+        network_id: port.network_id,
+        address: port.ipv4.clone(),
+    };
+    let mut row = port.into_active_model();
+    row.server_id = ActiveValue::Set(Some(server_id));
+    row.state = ActiveValue::Set(nics::BUILD.to_owned());
+    row.nic_index = ActiveValue::Set(index);
+    row.updated_at = ActiveValue::Set(moment::now());
+    row.update(transaction).await?;
+    Ok(nic)
+}
+
+/// A NIC of a server, or a port for one that is to come, with its address.
+///
+/// # Errors
+/// The network is not there, or takes no more; no address is left.
 pub async fn insert_nic(
     transaction: &DatabaseTransaction,
     caller: &Caller,
-    server: &server::Model,
-    index: Option<usize>,
+    server_id: Option<i64>,
+    index: Option<i32>,
     wanted: &WantedNic,
 ) -> Result<Nic, Fault> {
     let network = network::find::usable(transaction, caller, &wanted.network).await?;
@@ -258,9 +378,12 @@ pub async fn insert_nic(
         user_id: ActiveValue::Set(caller.user_id.clone()),
         project_id: ActiveValue::Set(caller.project_id.clone()),
         network_id: ActiveValue::Set(network.id),
-        server_id: ActiveValue::Set(Some(server.id)),
-        state: ActiveValue::Set(nics::BUILD.to_owned()),
-        nic_index: ActiveValue::Set(index.and_then(|index| i32::try_from(index).ok())),
+        server_id: ActiveValue::Set(server_id),
+        state: ActiveValue::Set(match server_id {
+            Some(_) => nics::BUILD.to_owned(),
+            None => nics::DOWN.to_owned(),
+        }),
+        nic_index: ActiveValue::Set(index),
         mac: ActiveValue::Set(None),
         ipv4: ActiveValue::Set(None),
         ipv6: ActiveValue::Set(None),
@@ -323,12 +446,21 @@ async fn undo(
     server: &server::Model,
     intent_id: i64,
     flavor: &flavor::Model,
+    adopted: &[i64],
     reason: &str,
 ) -> Result<(), Fault> {
     let transaction = database::write(api.database()).await?;
     if !intent::end(&transaction, intent_id, intent::DROPPED, reason).await? {
         return Ok(());
     }
+    port::Entity::update_many()
+        .col_expr(port::Column::ServerId, Expr::value(None::<i64>))
+        .col_expr(port::Column::NicIndex, Expr::value(None::<i32>))
+        .col_expr(port::Column::State, Expr::value(nics::DOWN))
+        .filter(port::Column::Id.is_in(adopted.iter().copied()))
+        .filter(port::Column::ServerId.eq(server.id))
+        .exec(&transaction)
+        .await?;
     let ports: Vec<i64> = port::Entity::find()
         .filter(port::Column::ServerId.eq(server.id))
         .all(&transaction)
@@ -353,6 +485,11 @@ async fn undo(
         .filter(server_metadata::Column::ServerId.eq(server.id))
         .exec(&transaction)
         .await?;
+    server_tag::Entity::delete_many()
+        .filter(server_tag::Column::ServerId.eq(server.id))
+        .exec(&transaction)
+        .await?;
+    one_shot::forget_server(&transaction, server.id).await?;
     intent_row::Entity::delete_by_id(intent_id)
         .exec(&transaction)
         .await?;

@@ -4,7 +4,7 @@ use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter,
 
 use crate::api::caller::Caller;
 use crate::api::fault::Fault;
-use crate::model::entity::{address, flavor, image, server};
+use crate::model::entity::{address, flavor, image, keypair, server};
 
 /// The number in a path; anything else names nothing.
 pub fn number(what: &str, text: &str) -> Result<i64, Fault> {
@@ -78,6 +78,20 @@ pub async fn flavor(
         .await?
         .filter(|flavor| flavor.public || caller.admin)
         .ok_or_else(|| Fault::not_found("flavor", id))
+}
+
+/// A keypair of the caller's.
+pub async fn keypair(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    name: &str,
+) -> Result<keypair::Model, Fault> {
+    keypair::Entity::find()
+        .filter(keypair::Column::UserId.eq(caller.user_id.as_str()))
+        .filter(keypair::Column::Name.eq(name))
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::not_found("keypair", name))
 }
 
 /// The images that the caller may see.

@@ -73,7 +73,10 @@ pub async fn create(
     find::server(api.database(), &caller, &id).await?;
     let wanted = body.member("interfaceAttachment")?;
     if let Some(field) = wanted.get("port_id") {
-        return Err(field.refuse("a port is made with its server: name a network, net_id"));
+        let port = field.reference()?;
+        let port = attachment::plug_port(&api, &caller, &id, &port).await?;
+        let subnets = ports::subnets(api.database(), std::slice::from_ref(&port)).await?;
+        return Ok(Json(json!({"interfaceAttachment": view(&port, &subnets)})));
     }
     let address = match wanted.get("fixed_ips") {
         None => None,

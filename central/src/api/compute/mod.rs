@@ -6,6 +6,7 @@ pub mod attachment;
 pub mod create;
 mod find;
 mod flavors;
+mod hosts;
 mod images;
 mod interfaces;
 mod keygen;
@@ -14,9 +15,12 @@ mod limits;
 mod metadata;
 mod networks;
 pub mod order;
+mod password;
+mod personality;
 mod placement;
 mod rows;
 mod servers;
+mod tags;
 mod task;
 mod view;
 
@@ -26,9 +30,9 @@ use serde_json::{Value, json};
 
 use super::caller::Mount;
 use super::context::Context;
-use super::roots;
+use super::{roots, volume};
 
-pub use find::{image as visible_image, visible_images};
+pub use find::{image as visible_image, server as own_server, visible_images};
 
 pub fn routes() -> Router<Context> {
     Router::new()
@@ -55,6 +59,26 @@ pub fn routes() -> Router<Context> {
             get(metadata::one)
                 .put(metadata::set)
                 .delete(metadata::remove),
+        )
+        .route(
+            "/servers/{id}/password",
+            get(password::tell).delete(password::forget),
+        )
+        .route(
+            "/servers/{id}/tags",
+            get(tags::all).put(tags::replace).delete(tags::remove_all),
+        )
+        .route(
+            "/servers/{id}/tags/{tag}",
+            get(tags::one).put(tags::add).delete(tags::remove),
+        )
+        .route(
+            "/servers/{id}/os-volume_attachments",
+            get(volume::attachments),
+        )
+        .route(
+            "/servers/{id}/os-volume_attachments/{volume}",
+            get(volume::attachment),
         )
         .route("/servers/{id}/diagnostics", get(servers::diagnostics))
         .route("/flavors", get(flavors::list))
@@ -92,6 +116,13 @@ pub fn routes() -> Router<Context> {
         .route("/os-tenant-networks", get(networks::list))
         .route("/os-networks/{id}", get(networks::show))
         .route("/os-availability-zone", get(limits::zones))
+        .route("/os-availability-zone/detail", get(limits::zones))
+        .route("/os-hypervisors", get(hosts::hypervisors))
+        .route("/os-hypervisors/detail", get(hosts::hypervisors_detail))
+        .route("/os-hypervisors/{id}", get(hosts::hypervisor))
+        .route("/os-hosts", get(hosts::hosts))
+        .route("/os-hosts/{name}", get(hosts::host))
+        .route("/os-services", get(hosts::services))
         .route("/limits", get(limits::limits))
         .route("/extensions", get(limits::extensions))
         .route("/extensions/{alias}", get(limits::one_extension))

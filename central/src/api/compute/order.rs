@@ -3,7 +3,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::metadata;
+use super::personality::Inside;
+use super::{metadata, tags};
 use crate::api::body::{Body, Field, Object};
 use crate::api::fault::Fault;
 
@@ -17,8 +18,17 @@ pub struct Order {
     pub flavor: String,
     pub metadata: Vec<(String, String)>,
     /// None: the caller leaves it to us.
-    pub networks: Option<Vec<WantedNic>>,
+    pub networks: Option<Vec<Wanted>>,
     pub key_name: Option<String>,
+    pub inside: Inside,
+    pub tags: Vec<String>,
+}
+
+/// What the server is to be plugged in with.
+pub enum Wanted {
+    New(WantedNic),
+    /// A port that exists, by its id.
+    Port(String),
 }
 
 /// A NIC to be made.
@@ -56,11 +66,16 @@ impl Order {
             metadata,
             networks: networks(&server)?,
             key_name,
+            inside: Inside::parse(&server)?,
+            tags: match server.get("tags") {
+                Some(field) => tags::parse(&field)?,
+                None => Vec::new(),
+            },
         })
     }
 }
 
-fn networks(server: &Object<'_>) -> Result<Option<Vec<WantedNic>>, Fault> {
+fn networks(server: &Object<'_>) -> Result<Option<Vec<Wanted>>, Fault> {
     let Some(field) = server.get("networks") else {
         return Ok(None);
     };
@@ -77,10 +92,10 @@ fn networks(server: &Object<'_>) -> Result<Option<Vec<WantedNic>>, Fault> {
         .map(Some)
 }
 
-fn nic(field: &Field<'_>) -> Result<WantedNic, Fault> {
+fn nic(field: &Field<'_>) -> Result<Wanted, Fault> {
     let nic = field.object()?;
     if let Some(port) = nic.get("port") {
-        return Err(port.refuse("ports are not taken here yet"));
+        return Ok(Wanted::Port(port.reference()?));
     }
     let address = match nic.get("fixed_ip") {
         Some(field) => Some(
@@ -91,8 +106,8 @@ fn nic(field: &Field<'_>) -> Result<WantedNic, Fault> {
         ),
         None => None,
     };
-    Ok(WantedNic {
+    Ok(Wanted::New(WantedNic {
         network: nic.required("uuid")?.reference()?,
         address,
-    })
+    }))
 }

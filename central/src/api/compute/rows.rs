@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
 
-use crate::model::entity::{network, port, server, server_metadata, volume};
+use crate::model::entity::{network, port, server, server_metadata, server_tag, volume};
 
 /// The rows that hang on servers.
 #[derive(Default)]
@@ -13,10 +13,11 @@ pub struct Rows {
     metadata: HashMap<i64, Vec<server_metadata::Model>>,
     volumes: HashMap<i64, Vec<i64>>,
     networks: HashMap<i64, network::Model>,
+    tags: HashMap<i64, Vec<String>>,
 }
 
 impl Rows {
-    /// Reads them for `servers`, with four statements however many there are.
+    /// Reads them for `servers`, with five statements however many there are.
     pub async fn of(
         database: &impl ConnectionTrait,
         servers: &[server::Model],
@@ -55,6 +56,14 @@ impl Rows {
                 .or_default()
                 .push(entry);
         }
+        for row in server_tag::Entity::find()
+            .filter(server_tag::Column::ServerId.is_in(live.clone()))
+            .order_by_asc(server_tag::Column::Tag)
+            .all(database)
+            .await?
+        {
+            rows.tags.entry(row.server_id).or_default().push(row.tag);
+        }
         for volume in volume::Entity::find()
             .filter(volume::Column::ServerId.is_in(live))
             .filter(volume::Column::DeletedAt.is_null())
@@ -87,6 +96,10 @@ impl Rows {
 
     pub fn volumes(&self, server: i64) -> &[i64] {
         self.volumes.get(&server).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn tags(&self, server: i64) -> &[String] {
+        self.tags.get(&server).map_or(&[], Vec::as_slice)
     }
 
     pub fn network(&self, id: i64) -> Option<&network::Model> {

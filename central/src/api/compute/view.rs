@@ -111,7 +111,7 @@ pub fn full(caller: &Caller, server: &server::Model, rows: &Rows) -> Value {
         "accessIPv6": "",
         "suspended": server.suspended,
         "deleted": server.deleted_at.is_some(),
-        "tags": [],
+        "tags": rows.tags(server.id),
         "SNF:task_state": task.unwrap_or_default(),
         "SNF:fqdn": "",
         "SNF:port_forwarding": {},

@@ -36,6 +36,18 @@ const SERVICES: &[Service] = &[
         version: "v2",
     },
     Service {
+        kind: "volumev3",
+        name: "cinderv3",
+        path: "/volume/v3",
+        version: "v3",
+    },
+    Service {
+        kind: "volumev2",
+        name: "cinderv2",
+        path: "/volume/v2",
+        version: "v2",
+    },
+    Service {
         kind: "identity",
         name: "keystone",
         path: "/identity",
@@ -62,6 +74,12 @@ const CYCLADES: &[Service] = &[
         name: "cyclades_plankton",
         path: "/image/v1.0",
         version: "v1.0",
+    },
+    Service {
+        kind: "volume",
+        name: "cyclades_volume",
+        path: "/volume/v2.0",
+        version: "v2.0",
     },
     Service {
         kind: "identity",

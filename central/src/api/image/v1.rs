@@ -1,12 +1,13 @@
-//! Glance v1, as kamaki reads it: lists without anything around them.
+//! Glance v1, as kamaki speaks it: what is written comes in headers; lists are without anything around them.
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::routing::get;
 use axum::{Json, Router};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::{Value, json};
 
+use super::register::{self, Wanted};
 use crate::api::caller::Caller;
 use crate::api::compute::{visible_image, visible_images};
 use crate::api::context::Context;
@@ -18,9 +19,12 @@ use crate::model::moment;
 pub fn routes() -> Router<Context> {
     Router::new()
         .route("/", get(list))
-        .route("/images", get(list))
+        .route("/images", get(list).post(create))
         .route("/images/detail", get(detail))
-        .route("/images/{id}", get(data).head(head))
+        .route(
+            "/images/{id}",
+            get(data).head(head).put(update).delete(delete),
+        )
 }
 
 async fn all(
@@ -104,6 +108,39 @@ async fn detail(
     Ok(Json(images.iter().map(full).collect()))
 }
 
+async fn create(
+    State(api): State<Context>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<(StatusCode, HeaderMap), Fault> {
+    let wanted = Wanted::of_headers(&headers)?;
+    let image = register::register(&api, &caller, wanted).await?;
+    Ok((StatusCode::OK, described(&image)))
+}
+
+async fn update(
+    State(api): State<Context>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<(StatusCode, HeaderMap), Fault> {
+    let wanted = Wanted::of_headers(&headers)?;
+    let replace = headers
+        .get("x-glance-registry-purge-props")
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    let image = register::change(&api, &caller, &id, wanted, replace).await?;
+    Ok((StatusCode::OK, described(&image)))
+}
+
+async fn delete(
+    State(api): State<Context>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Fault> {
+    register::remove(&api, &caller, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 async fn data(
     State(api): State<Context>,
     caller: Caller,
@@ -120,8 +157,13 @@ async fn head(
     Path(id): Path<String>,
 ) -> Result<HeaderMap, Fault> {
     let image = visible_image(api.database(), &caller, &id).await?;
+    Ok(described(&image))
+}
+
+/// An image in headers.
+fn described(image: &image::Model) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    let full = full(&image);
+    let full = full(image);
     let properties = image.properties.as_object();
     let fields = full
         .as_object()
@@ -146,5 +188,5 @@ async fn head(
             headers.insert(name, value);
         }
     }
-    Ok(headers)
+    headers
 }

@@ -1,11 +1,14 @@
-//! Glance v2, read only.
+//! Glance v2: the registry, without the data.
 
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::{Value, json};
 
+use super::register::{self, Wanted};
+use crate::api::body::Body;
 use crate::api::caller::Caller;
 use crate::api::compute::{visible_image, visible_images};
 use crate::api::context::Context;
@@ -16,8 +19,8 @@ use crate::model::moment;
 
 pub fn routes() -> Router<Context> {
     Router::new()
-        .route("/images", get(list))
-        .route("/images/{id}", get(show))
+        .route("/images", get(list).post(create))
+        .route("/images/{id}", get(show).patch(patch).delete(delete))
         .route("/images/{id}/file", get(file))
         .route("/schemas/image", get(schema))
 }
@@ -95,6 +98,54 @@ async fn show(
 ) -> Result<Json<Value>, Fault> {
     let image = visible_image(api.database(), &caller, &id).await?;
     Ok(Json(view(&image)))
+}
+
+async fn create(
+    State(api): State<Context>,
+    caller: Caller,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>), Fault> {
+    let wanted = Wanted::of_body(&body.object()?)?;
+    let image = register::register(&api, &caller, wanted).await?;
+    Ok((StatusCode::CREATED, Json(view(&image))))
+}
+
+/// A JSON patch (RFC 6902) of members of the image: `add` and `replace`.
+async fn patch(
+    State(api): State<Context>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Json<Value>, Fault> {
+    let mut changes = serde_json::Map::new();
+    for entry in body.list("body", 64)? {
+        let entry = entry.object()?;
+        let operation = entry.required("op")?;
+        if !matches!(operation.string()?, "add" | "replace") {
+            return Err(operation.refuse("must be add or replace"));
+        }
+        let path = entry.required("path")?;
+        let name = path
+            .string()?
+            .strip_prefix('/')
+            .filter(|name| !name.is_empty() && !name.contains(['/', '~']))
+            .ok_or_else(|| path.refuse("must be a member of the image: /name"))?;
+        let value = entry.required("value")?;
+        changes.insert(name.to_owned(), value.value().clone());
+    }
+    let body = Body::of(Value::Object(changes));
+    let wanted = Wanted::of_body(&body.object()?)?;
+    let image = register::change(&api, &caller, &id, wanted, false).await?;
+    Ok(Json(view(&image)))
+}
+
+async fn delete(
+    State(api): State<Context>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Fault> {
+    register::remove(&api, &caller, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn file(

@@ -93,6 +93,22 @@ pub async fn subnet(
     Ok((subnet, network))
 }
 
+/// A port of the caller's project, locked for a change.
+pub async fn port_for_change(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    id: &str,
+) -> Result<port::Model, Fault> {
+    let number = number("port", id)?;
+    port::Entity::find_by_id(number)
+        .filter(port::Column::ProjectId.eq(caller.project_id.as_str()))
+        .filter(port::Column::DeletedAt.is_null())
+        .lock_exclusive()
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::not_found("port", id))
+}
+
 /// A port of the caller's project.
 pub async fn port(
     database: &impl ConnectionTrait,

@@ -127,7 +127,8 @@ pub async fn show(
     Ok(Json(json!({"port": view(&caller, &port, &subnets)})))
 }
 
-/// A port is made on a server: a NIC by itself Ganeti does not know.
+/// A port on a server is a NIC; one on none is kept here, with its address, until a server is
+/// made with it: Ganeti does not know NICs by themselves.
 pub async fn create(
     State(api): State<Context>,
     caller: Caller,
@@ -138,11 +139,6 @@ pub async fn create(
     let device = wanted
         .get("device_id")
         .filter(|field| field.value().as_str() != Some(""));
-    let Some(device) = device else {
-        return Err(Fault::not_implemented(
-            "port.device_id: missing: a port is made on a server",
-        ));
-    };
     let name = match wanted.get("name") {
         Some(field) => field.text(255)?.to_owned(),
         None => String::new(),
@@ -162,7 +158,10 @@ pub async fn create(
             },
         },
     };
-    let server = device.reference()?;
+    let server = match device {
+        Some(device) => Some(device.reference()?),
+        None => None,
+    };
     // An address of a pool of floating IPs is one that the caller holds.
     let held = match address {
         Some(address) => floating_ips::by_address(api.database(), &caller, &address.to_string())
@@ -171,12 +170,13 @@ pub async fn create(
             .filter(|held| held.network_id.to_string() == network),
         None => None,
     };
-    let port = match held {
-        Some(held) => attachment::plug_floating(&api, &caller, &server, &held).await?,
-        None => {
-            let nic = WantedNic { network, address };
-            attachment::plug(&api, &caller, &server, &nic, &name).await?
+    let nic = WantedNic { network, address };
+    let port = match (server, held) {
+        (Some(server), Some(held)) => {
+            attachment::plug_floating(&api, &caller, &server, &held).await?
         }
+        (Some(server), None) => attachment::plug(&api, &caller, &server, &nic, &name).await?,
+        (None, held) => attachment::prepare(&api, &caller, &nic, held.as_ref(), &name).await?,
     };
     let subnets = subnets(api.database(), std::slice::from_ref(&port)).await?;
     let body = json!({"port": view(&caller, &port, &subnets)});

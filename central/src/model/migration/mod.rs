@@ -3,6 +3,7 @@
 mod m0001_first;
 mod m0002_quotas;
 mod m0003_reconciler;
+mod m0004_servers;
 
 use sea_orm_migration::prelude::*;
 
@@ -15,6 +16,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_first::First),
             Box::new(m0002_quotas::Quotas),
             Box::new(m0003_reconciler::Reconciler),
+            Box::new(m0004_servers::Servers),
         ]
     }
 }

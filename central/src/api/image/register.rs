@@ -1,0 +1,327 @@
+//! Images that users register: where one is, what it is, who may use it.
+
+use axum::http::HeaderMap;
+use sea_orm::{
+    ActiveModelTrait, ActiveValue, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
+};
+use serde_json::{Map, Value, json};
+
+use crate::api::body::Object;
+use crate::api::caller::{Caller, hex};
+use crate::api::compute::visible_images;
+use crate::api::context::Context;
+use crate::api::fault::Fault;
+use crate::model::entity::image;
+use crate::model::{database, moment};
+
+/// The most properties of an image, and the most characters of one.
+const PROPERTIES: usize = 64;
+const LENGTH: usize = 1000;
+
+/// An image as somebody wants it registered.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    pub name: Option<String>,
+    pub source: Option<String>,
+    pub format: Option<String>,
+    pub public: Option<bool>,
+    pub min_ram: Option<i64>,
+    pub min_disk: Option<i64>,
+    pub size: Option<i64>,
+    pub checksum: Option<String>,
+    pub properties: Map<String, Value>,
+}
+
+fn short<'a>(field: &str, text: &'a str, limit: usize) -> Result<&'a str, Fault> {
+    if text.chars().count() > limit || text.chars().any(char::is_control) {
+        let reason = format!("must have at most {limit} characters, and no control character");
+        return Err(Fault::field(field, text, &reason));
+    }
+    Ok(text)
+}
+
+fn number(field: &str, text: &str) -> Result<i64, Fault> {
+    text.parse()
+        .ok()
+        .filter(|number| (0..=i64::from(i32::MAX).saturating_mul(1 << 20)).contains(number))
+        .ok_or_else(|| Fault::field(field, text, "must be a whole number"))
+}
+
+impl Wanted {
+    /// Reads the body of Glance v2, in which what is not known is a property.
+    ///
+    /// # Errors
+    /// 400 naming the field.
+    pub fn of_body(body: &Object<'_>) -> Result<Self, Fault> {
+        let mut wanted = Self::default();
+        for (name, field) in body.fields() {
+            if field.is_null() {
+                continue;
+            }
+            match name {
+                "name" => wanted.name = Some(field.name(255)?.to_owned()),
+                "source" | "location" => wanted.source = Some(field.name(LENGTH)?.to_owned()),
+                "disk_format" => wanted.format = Some(field.name(64)?.to_owned()),
+                "visibility" => {
+                    wanted.public = Some(match field.string()? {
+                        "public" => true,
+                        "private" | "shared" | "community" => false,
+                        _ => return Err(field.refuse("must be public or private")),
+                    });
+                }
+                "min_ram" => wanted.min_ram = Some(field.integer(0..=i64::from(i32::MAX))?),
+                "min_disk" => wanted.min_disk = Some(field.integer(0..=i64::from(i32::MAX))?),
+                "size" => wanted.size = Some(field.integer(0..=i64::MAX)?),
+                "checksum" => wanted.checksum = Some(field.text(255)?.to_owned()),
+                "container_format" | "protected" | "tags" | "id" | "owner" => {}
+                _ => {
+                    short("name of a property", name, 255)?;
+                    let value = field.text(LENGTH)?;
+                    wanted.properties.insert(name.to_owned(), json!(value));
+                }
+            }
+        }
+        wanted.few()
+    }
+
+    /// Reads the headers of Glance v1.
+    ///
+    /// # Errors
+    /// 400 naming the header.
+    pub fn of_headers(headers: &HeaderMap) -> Result<Self, Fault> {
+        let mut wanted = Self::default();
+        for (name, value) in headers {
+            let Some(short_name) = name.as_str().strip_prefix("x-image-meta-") else {
+                continue;
+            };
+            let header = name.as_str();
+            let text = std::str::from_utf8(value.as_bytes())
+                .map_err(|_| Fault::field(header, "…", "must be UTF-8"))?;
+            let text = short(header, text.trim(), LENGTH)?.to_owned();
+            if let Some(property) = short_name.strip_prefix("property-") {
+                // Headers have no case and no underscore; the names of properties have.
+                let property = property.replace('-', "_").to_ascii_uppercase();
+                wanted.properties.insert(property, json!(text));
+                continue;
+            }
+            match short_name {
+                "name" => wanted.name = Some(short(header, &text, 255)?.to_owned()),
+                "location" => wanted.source = Some(text),
+                "disk-format" => wanted.format = Some(short(header, &text, 64)?.to_owned()),
+                "is-public" => wanted.public = Some(text.eq_ignore_ascii_case("true")),
+                "min-ram" => wanted.min_ram = Some(number(header, &text)?),
+                "min-disk" => wanted.min_disk = Some(number(header, &text)?),
+                "size" => wanted.size = Some(number(header, &text)?),
+                "checksum" => wanted.checksum = Some(short(header, &text, 255)?.to_owned()),
+                _ => {}
+            }
+        }
+        wanted.few()
+    }
+
+    fn few(self) -> Result<Self, Fault> {
+        if self.properties.len() > PROPERTIES {
+            return Err(Fault::over_limit(format!(
+                "{} properties: at most {PROPERTIES}",
+                self.properties.len()
+            )));
+        }
+        Ok(self)
+    }
+
+    fn allowed(&self, api: &Context, caller: &Caller) -> Result<(), Fault> {
+        if caller.admin {
+            return Ok(());
+        }
+        if self.public == Some(true) {
+            return Err(Fault::forbidden("only administrators make images public"));
+        }
+        let Some(source) = &self.source else {
+            return Ok(());
+        };
+        let sources = &api.config().image_sources;
+        if sources.is_empty() {
+            return Err(Fault::forbidden("only administrators register images here"));
+        }
+        // A prefix is no place any more if one can climb out of it.
+        let climbs = source.split(['/', '\\']).any(|part| part == "..") || source.contains('%');
+        if climbs
+            || !sources
+                .iter()
+                .any(|known| source.starts_with(known.as_str()))
+        {
+            return Err(Fault::field(
+                "source",
+                source,
+                &format!("must begin with {}", sources.join(" or ")),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn id() -> Result<String, Fault> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).map_err(Fault::internal)?;
+    // RFC 9562, version 4.
+    let number = u128::from_be_bytes(bytes);
+    let number = number & !(0xf000_u128 << 64) | (0x4000_u128 << 64);
+    let number = number & !(0xc000_u128 << 48) | (0x8000_u128 << 48);
+    let text = hex(&number.to_be_bytes());
+    let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default();
+    let parts = [
+        part(0..8),
+        part(8..12),
+        part(12..16),
+        part(16..20),
+        part(20..32),
+    ];
+    Ok(parts.join("-"))
+}
+
+/// Registers an image.
+///
+/// # Errors
+/// The source or the publicity is not for this caller; something is missing.
+pub async fn register(
+    api: &Context,
+    caller: &Caller,
+    wanted: Wanted,
+) -> Result<image::Model, Fault> {
+    wanted.allowed(api, caller)?;
+    let missing = |what: &str| Fault::bad_request(format!("{what}: missing"));
+    let now = moment::now();
+    let row = image::ActiveModel {
+        id: ActiveValue::Set(id()?),
+        name: ActiveValue::Set(
+            wanted
+                .name
+                .filter(|name| !name.is_empty())
+                .ok_or_else(|| missing("name"))?,
+        ),
+        os: ActiveValue::Set(api.config().image_os.clone()),
+        os_params: ActiveValue::Set(json!({})),
+        source: ActiveValue::Set(
+            wanted
+                .source
+                .filter(|source| !source.is_empty())
+                .ok_or_else(|| missing("source: where the image is"))?,
+        ),
+        format: ActiveValue::Set(wanted.format.unwrap_or_else(|| "diskdump".to_owned())),
+        size: ActiveValue::Set(wanted.size.unwrap_or(0)),
+        checksum: ActiveValue::Set(wanted.checksum),
+        properties: ActiveValue::Set(Value::Object(wanted.properties)),
+        status: ActiveValue::Set("ACTIVE".to_owned()),
+        user_id: ActiveValue::Set(Some(caller.user_id.clone())),
+        project_id: ActiveValue::Set(Some(caller.project_id.clone())),
+        public: ActiveValue::Set(wanted.public.unwrap_or(false)),
+        min_ram: ActiveValue::Set(wanted.min_ram.unwrap_or(0)),
+        min_disk: ActiveValue::Set(wanted.min_disk.unwrap_or(0)),
+        created_at: ActiveValue::Set(now),
+        updated_at: ActiveValue::Set(now),
+        deleted_at: ActiveValue::Set(None),
+    };
+    Ok(row.insert(api.database()).await?)
+}
+
+/// An image that the caller may change, locked.
+async fn own(
+    transaction: &sea_orm::DatabaseTransaction,
+    caller: &Caller,
+    id: &str,
+) -> Result<image::Model, Fault> {
+    let image = image::Entity::find_by_id(id)
+        .filter(visible_images(caller))
+        .lock_exclusive()
+        .one(transaction)
+        .await?
+        .ok_or_else(|| Fault::not_found("image", id))?;
+    if image.project_id.as_deref() != Some(caller.project_id.as_str()) && !caller.admin {
+        return Err(Fault::forbidden(format!("image {id} is not yours")));
+    }
+    Ok(image)
+}
+
+/// Changes what is wanted of an image; `replace`: properties that are not named go.
+///
+/// # Errors
+/// The image is not the caller's, or may not be so.
+pub async fn change(
+    api: &Context,
+    caller: &Caller,
+    id: &str,
+    wanted: Wanted,
+    replace: bool,
+) -> Result<image::Model, Fault> {
+    wanted.allowed(api, caller)?;
+    let transaction = database::write(api.database()).await?;
+    let image = own(&transaction, caller, id).await?;
+    let mut properties = match &image.properties {
+        Value::Object(map) if !replace => map.clone(),
+        _ => Map::new(),
+    };
+    properties.extend(wanted.properties);
+    if properties.len() > PROPERTIES {
+        return Err(Fault::over_limit(format!(
+            "more than {PROPERTIES} properties"
+        )));
+    }
+    let mut row = image.into_active_model();
+    if let Some(name) = wanted.name.filter(|name| !name.is_empty()) {
+        row.name = ActiveValue::Set(name);
+    }
+    if let Some(public) = wanted.public {
+        row.public = ActiveValue::Set(public);
+    }
+    if let Some(source) = wanted.source.filter(|source| !source.is_empty()) {
+        row.source = ActiveValue::Set(source);
+    }
+    if let Some(format) = wanted.format {
+        row.format = ActiveValue::Set(format);
+    }
+    if let Some(ram) = wanted.min_ram {
+        row.min_ram = ActiveValue::Set(ram);
+    }
+    if let Some(disk) = wanted.min_disk {
+        row.min_disk = ActiveValue::Set(disk);
+    }
+    row.properties = ActiveValue::Set(Value::Object(properties));
+    row.updated_at = ActiveValue::Set(moment::now());
+    let image = row.update(&transaction).await?;
+    transaction.commit().await?;
+    Ok(image)
+}
+
+/// Takes an image out of the registry; its data stays where it is.
+///
+/// # Errors
+/// The image is not the caller's.
+pub async fn remove(api: &Context, caller: &Caller, id: &str) -> Result<(), Fault> {
+    let transaction = database::write(api.database()).await?;
+    let image = own(&transaction, caller, id).await?;
+    let now = moment::now();
+    let mut row = image.into_active_model();
+    row.status = ActiveValue::Set("DELETED".to_owned());
+    row.updated_at = ActiveValue::Set(now);
+    row.deleted_at = ActiveValue::Set(Some(now));
+    row.update(&transaction).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_random_uuids() {
+        let text = id().unwrap();
+        assert_eq!(text.len(), 36);
+        assert_eq!(text.get(14..15), Some("4"), "{text}");
+        assert!(
+            text.get(19..20).is_some_and(|c| "89ab".contains(c)),
+            "{text}"
+        );
+        assert_ne!(text, id().unwrap());
+    }
+}
