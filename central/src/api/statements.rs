@@ -102,7 +102,7 @@ impl Counted {
                 state_job, state_rank, state_time, nics_job, nics_rank, nics_time, shape_job,
                 shape_rank, shape_time)
              SELECT i, 's' || i, u.id, p.id, 1, m.id, 1, 'STARTED', 100, 0, 1, 1, 0, 0, 0, 0, 0, 0,
-                0, 0, 0, 0, 0, 0 FROM n, users u, projects p, images m",
+                0, 0, 0, 0, 0, 0 FROM n, users u, projects p, images m WHERE m.name = 'i'",
             "INSERT INTO ports (id, name, user_id, project_id, network_id, server_id, state, ipv4,
                 floating, created_at, updated_at)
              SELECT i, '', u.id, p.id, 1, i, 'ACTIVE', '10.0.0.' || i, 1, 1, 1
@@ -128,7 +128,7 @@ impl Counted {
              SELECT u.id, 'k' || i, 'x', 'f', 1 FROM n, users u",
         ];
         for insert in inserts {
-            let statement = format!("{insert}").replacen("SELECT", &format!("{numbers} SELECT"), 1);
+            let statement = insert.replacen("SELECT", &format!("{numbers} SELECT"), 1);
             self.database.execute_unprepared(&statement).await.unwrap();
         }
     }
