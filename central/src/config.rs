@@ -18,6 +18,7 @@ pub const DEFAULT_PATH: &str = "/etc/snf-central/central.toml";
 #[serde(deny_unknown_fields, default)]
 struct File {
     log: Option<String>,
+    metrics: Option<String>,
     api: ApiFile,
     database: DatabaseFile,
     broker: BrokerFile,
@@ -134,6 +135,7 @@ impl Default for NetworksFile {
 struct ImagesFile {
     sources: Vec<String>,
     os: String,
+    rescue: Option<String>,
 }
 
 impl Default for ImagesFile {
@@ -141,6 +143,7 @@ impl Default for ImagesFile {
         Self {
             sources: Vec::new(),
             os: "snf-image+default".to_owned(),
+            rescue: None,
         }
     }
 }
@@ -229,6 +232,8 @@ impl Default for ReconcileFile {
 pub struct Config {
     /// What is logged, in the syntax of `tracing`'s `EnvFilter`.
     pub log: String,
+    /// Where Prometheus finds the metrics; none: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// Where the API listens.
     pub listen: SocketAddr,
     /// What clients see in front of every path, without a slash at its end; none: what the
@@ -265,6 +270,9 @@ pub struct Config {
     pub image_sources: Vec<String>,
     /// The OS definition, with its variant, of images that users register.
     pub image_os: String,
+    /// The image that servers are rescued with: a path on every node, or a URL; none: servers
+    /// cannot be rescued.
+    pub rescue_image: Option<String>,
     /// How new servers get their files and passwords; none: they get none.
     pub parameters: Option<Parameters>,
     /// How often the clusters are compared with the database.
@@ -376,6 +384,13 @@ impl Config {
             let reason = "too short: nearly everything would be allowed".to_owned();
             return Err(bad("images.sources", source, reason));
         }
+        if let Some(image) = &file.images.rescue
+            && !image.starts_with('/')
+            && !image.contains("://")
+        {
+            let reason = "must be an absolute path or a URL".to_owned();
+            return Err(bad("images.rescue", image, reason));
+        }
         let minutes = positive("parameters.minutes", file.parameters.minutes.into())?;
         let mut nodes = Vec::new();
         for text in &file.parameters.nodes {
@@ -389,7 +404,15 @@ impl Config {
         });
         let names = Names::new(&file.ganeti.prefix)
             .map_err(|error| bad("ganeti.prefix", &file.ganeti.prefix, error.to_string()))?;
+        let metrics = match &file.metrics {
+            Some(text) => Some(
+                text.parse()
+                    .map_err(|_| bad("metrics", text, "not an address with a port".to_owned()))?,
+            ),
+            None => None,
+        };
         Ok(Self {
+            metrics,
             log: file.log.unwrap_or_else(|| "info".to_owned()),
             listen,
             base_url: file
@@ -411,6 +434,7 @@ impl Config {
             bridges: file.networks.bridges,
             image_sources: file.images.sources,
             image_os: file.images.os,
+            rescue_image: file.images.rescue,
             parameters,
             reconcile_interval: Duration::from_secs(interval),
             reconcile_limit: Limit {

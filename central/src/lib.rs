@@ -6,6 +6,7 @@
 //! - `ganeti`: what is asked of Ganeti, and how it is made certain that it is asked once
 //! - `dispatch`: messages, put in order and applied
 //! - `reconcile`: what repairs state when events could not
+//! - `metrics`: what Prometheus sees
 //! - [`admin`]: what operators do from a shell
 
 pub mod admin;
@@ -14,6 +15,7 @@ pub mod arguments;
 pub mod config;
 mod dispatch;
 mod ganeti;
+mod metrics;
 mod model;
 mod reconcile;
 pub mod serve;

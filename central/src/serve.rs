@@ -20,6 +20,7 @@ use crate::ganeti::clients::Clients;
 use crate::ganeti::measurement;
 use crate::ganeti::naming::Naming;
 use crate::ganeti::submission::Submitter;
+use crate::metrics;
 use crate::model::database;
 use crate::reconcile::{leader, polling};
 
@@ -63,6 +64,11 @@ pub async fn run(
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
+    if let Some(address) = config.metrics {
+        let address = agents::service::metrics::serve(address, metrics::render)
+            .with_context(|| format!("metrics: cannot listen on {address}"))?;
+        tracing::info!(%address, "metrics");
+    }
     let (stopping, stopped) = watch::channel(false);
     let mut background = JoinSet::new();
     background.spawn(periodically(SWEEP, "sweep", stopped.clone(), {

@@ -993,3 +993,52 @@ async fn quotas_are_kept_to_exactly() {
     // Nobody else's quota.
     central.create("mine", &[]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_sees_what_is_asked() {
+    let mut central = Central::start().await;
+    central.stop().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    central.config.metrics = Some(address);
+    let central = Central::again(central).await;
+    let scrape = async || {
+        let answer = reqwest::get(format!("http://{address}/metrics")).await;
+        answer.unwrap().text().await.unwrap()
+    };
+    let before = scrape().await;
+    assert!(before.ends_with("# EOF\n"), "{before}");
+    for id in ["471100", "471101"] {
+        let path = format!("/compute/v2.0/servers/{id}");
+        central.get(&path).await.fault(404, "itemNotFound");
+    }
+    central
+        .get("/no/such/path")
+        .await
+        .fault(404, "itemNotFound");
+    let brew = reqwest::Method::from_bytes(b"BREW").unwrap();
+    let _ = central.ask(brew, "/no/such/path", None, None).await;
+    let after = scrape().await;
+    let count = |labels: &str| {
+        let start = format!("snf_central_requests_total{{{labels}}} ");
+        let line = after.lines().find_map(|line| line.strip_prefix(&start));
+        line.map(str::to_owned)
+    };
+    // By pattern, not by path: what clients invent makes no labels.
+    let route = r#"method="GET",route="/compute/v2.0/servers/{id}",status="404""#;
+    assert_eq!(count(route).as_deref(), Some("2"), "{after}");
+    assert_eq!(
+        count(r#"method="GET",route="none",status="404""#).as_deref(),
+        Some("1"),
+        "{after}"
+    );
+    assert!(
+        !after.contains("4711") && !after.contains("BREW"),
+        "{after}"
+    );
+    assert!(
+        after.contains("snf_central_request_duration_seconds_bucket"),
+        "{after}"
+    );
+}

@@ -321,6 +321,88 @@ fn modification(instance: &str, job: i64, beparams: Value, nics: Value) -> Vec<V
     messages
 }
 
+/// The messages of a job that gives tags or takes them.
+fn tagging(operation: &str, instance: &str, job: i64, tags: &[&str]) -> Vec<Value> {
+    let mut messages = story("OP_INSTANCE_SHUTDOWN", instance, job, "");
+    for message in &mut messages {
+        message["operation"] = json!(operation);
+        message["tags"] = json!(tags);
+        message.as_object_mut().unwrap().remove("instance_nics");
+    }
+    messages
+}
+
+/// Each label ends as the last of its jobs says, in whatever order that is told; so does a rescue.
+#[test]
+fn labels_and_rescues_are_as_the_messages_say() {
+    isolated(async |site| {
+        let broker = site.broker();
+        let central = site.central().await;
+        let agents = Agents::connect(&broker).await;
+        until("the queue to be served", async || {
+            let listed = broker.ctl("list_consumers queue_name").unwrap().stdout;
+            listed.contains("central.snf.op")
+        })
+        .await;
+        let mut order = central.order("web", &[]).await;
+        order["server"]["tags"] = json!(["first", "second"]);
+        let made = central.post("/compute/v2.0/servers", order).await;
+        let made = made.expect(202);
+        let id = made["server"]["id"].as_str().unwrap();
+        let instance = format!("snf-{id}");
+        let create = central.rapi.last().job.unwrap();
+        let said = async |messages: Vec<Value>| {
+            for message in messages {
+                agents.send("op", &message).await;
+            }
+        };
+        // What was told of the last job is not changed by what is told later of earlier ones.
+        let jobs = [
+            ("OP_TAGS_DEL", create + 3, vec!["cyclades:user:first"]),
+            (
+                "OP_TAGS_SET",
+                create + 4,
+                vec!["cyclades:user:third", "synnefo:network:0:limited"],
+            ),
+            (
+                "OP_TAGS_SET",
+                create + 1,
+                vec!["cyclades:user:first", "cyclades:user:fourth"],
+            ),
+            ("OP_TAGS_DEL", create + 2, vec!["cyclades:user:third"]),
+        ];
+        for (operation, job, tags) in &jobs {
+            said(tagging(operation, &instance, *job, tags)).await;
+        }
+        let mut failed = tagging(
+            "OP_TAGS_DEL",
+            &instance,
+            create + 5,
+            &["cyclades:user:fourth"],
+        );
+        failed.last_mut().unwrap()["status"] = json!("error");
+        said(failed).await;
+        let mut rescued = modification(&instance, create + 7, Value::Null, json!([]));
+        rescued.last_mut().unwrap()["instance_hvparams"] =
+            json!({"boot_order": "cdrom", "cdrom_image_path": "/srv/rescue.iso"});
+        said(rescued).await;
+        let mut before = modification(&instance, create + 6, Value::Null, json!([]));
+        before.last_mut().unwrap()["instance_hvparams"] =
+            json!({"boot_order": "disk", "cdrom_image_path": ""});
+        said(before).await;
+        let mut create = story("OP_INSTANCE_CREATE", &instance, create, "");
+        create.last_mut().unwrap()["instance_nics"] = json!([]);
+        said(create).await;
+        until("ACTIVE", async || {
+            central.server(id).await["status"] == "ACTIVE"
+        })
+        .await;
+        let server = central.server(id).await;
+        assert_eq!(server["tags"], json!(["fourth", "second", "third"]));
+        assert_eq!(server["SNF:rescue"], true);
+    });
+}
+
 #[test]
 fn a_server_is_resized_and_gets_and_loses_a_floating_address() {
     isolated(async |site| {

@@ -19,6 +19,7 @@ use serde_json::json;
 use support::broker::{Agents, Site, isolated, send_to_any, story};
 use support::replay::{Chance, script};
 use support::stage::{Stage, rows};
+use support::until_within;
 
 async fn nap(chance: &mut Chance, most_millis: usize) {
     let millis = u64::try_from(chance.below(most_millis)).unwrap();
@@ -200,14 +201,26 @@ fn a_removal_that_failed_is_kept_until_the_cluster_can_be_asked() {
             )
             .await;
         }
+        // What came later for another one, and for one of those, does not wait.
+        let stopped = [&stage.subjects[0], &stage.subjects[1]];
+        for (number, subject) in (100..).zip(stopped) {
+            let job = last + number;
+            tell("OP_INSTANCE_SHUTDOWN", subject.id, job, None).await;
+        }
+        let database = sea_orm::Database::connect(&stage.postgres.uri())
+            .await
+            .unwrap();
+        let query = "SELECT count(*) FROM servers WHERE state = 'STOPPED'";
+        until_within(Duration::from_secs(120), "two to be stopped", async || {
+            let count = &rows(&database, query).await[0];
+            count.try_get_by_index::<i64>(0).unwrap() == 2
+        })
+        .await;
         // Longer than the RAPI client's patience, more than once.
         tokio::time::sleep(Duration::from_secs(15)).await;
         assert!(stage.messages(0).await.unwrap() > 0);
         cut(&site, port, false);
         stage.drained().await;
-        let database = sea_orm::Database::connect(&stage.postgres.uri())
-            .await
-            .unwrap();
         let query = "SELECT deleted_at IS NOT NULL FROM servers ORDER BY id";
         let found: Vec<bool> = rows(&database, query)
             .await

@@ -155,6 +155,20 @@ async fn everything_comes_right(central: Central) {
     })
     .await;
 
+    // A label, and a rescue.
+    rapi.change(
+        &instance,
+        "tags",
+        json!(["cyclades:user:front+end", "more"]),
+    );
+    until("the label", async || {
+        field("tags").await == json!(["front end"])
+    })
+    .await;
+    let boot = json!({"boot_order": "cdrom", "cdrom_image_path": "/srv/rescue.iso"});
+    rapi.change(&instance, "hvparams", boot);
+    until("the rescue", async || field("SNF:rescue").await == true).await;
+
     // A bigger disk.
     rapi.change(&instance, "disk.sizes", json!([5 * 1024]));
     let size = format!("SELECT size FROM volumes WHERE server_id = {id}");
@@ -196,6 +210,8 @@ async fn everything_comes_right(central: Central) {
         ("nics", 2),
         ("tags", 1),
         ("disks", 1),
+        ("labels", 1),
+        ("rescue", 1),
     ] {
         assert!(count(what) >= least, "{what}: {of_server:?}");
     }

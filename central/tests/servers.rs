@@ -77,7 +77,7 @@ async fn a_new_server_is_told_its_files_keys_and_password_once() {
     central
         .post("/compute/v2.0/os-keypairs", keypair)
         .await
-        .expect(201);
+        .expect(200);
     let mut order = central.order("inside", &["bridged"]).await;
     let contents = "aGVsbG8gd29ybGQ=";
     order["server"]["personality"] =
@@ -544,34 +544,51 @@ async fn tags_are_labels_of_servers() {
     let made = central.post(servers, order.clone()).await.expect(202);
     assert_eq!(made["server"]["tags"], json!(["blue", "old"]));
     let id = made["server"]["id"].as_str().unwrap();
+    let asked = central.rapi.last().body;
+    assert_eq!(
+        asked["tags"],
+        json!(["cyclades:user:blue", "cyclades:user:old"])
+    );
     let tags = format!("{servers}/{id}/tags");
+    let early = central.put(&tags, json!({"tags": []})).await;
+    early.fault(409, "buildInProgress");
+    idle(&central, id, "ACTIVE").await;
     let body = central.get(&tags).await.expect(200);
     assert_eq!(body["tags"], json!(["blue", "old"]));
-    let one = format!("{tags}/new");
+    let one = format!("{tags}/new one_");
     central.get(&one).await.fault(404, "itemNotFound");
     let added = central.ask(Method::PUT, &one, Some(TOKEN), None).await;
     assert_eq!(added.status, 201);
     let location = added.headers["location"].to_str().unwrap().to_owned();
-    assert_eq!(location, format!("{}{one}", central.base));
+    let url = format!("{}{one}", central.base).replace(' ', "%20");
+    assert_eq!(location, url);
     let again = central.ask(Method::PUT, &one, Some(TOKEN), None).await;
     assert_eq!(again.status, 204);
     let there = central.get(&one).await;
-    assert_eq!(
-        (
-            there.status.as_u16(),
-            there.headers["tag-status"].as_bytes()
-        ),
-        { (204, b"ACTIVE".as_slice()) }
-    );
+    assert_eq!(there.status, 204);
+    let status = there.headers["tag-status"].to_str().unwrap();
+    assert!(["PENDADD", "ACTIVE"].contains(&status), "{status}");
+    until("the tag in the instance", || async {
+        central.get(&one).await.headers["tag-status"] == "ACTIVE"
+    })
+    .await;
+    let name = format!("snf-{id}");
+    let there = central.rapi.tags(&name);
+    assert_eq!(there[2], "cyclades:user:new+one*", "{there}");
     central.delete(&one).await.expect(204);
     central.delete(&one).await.fault(404, "itemNotFound");
     let body = json!({"tags": ["green"]});
     let now = central.put(&tags, body).await.expect(200);
     assert_eq!(now["tags"], json!(["green"]));
     assert_eq!(central.server(id).await["tags"], json!(["green"]));
-    for bad in [json!(["a/b"]), json!(["a,b"]), json!([""]), json!([5]), {
-        json!(["x".repeat(61)])
-    }] {
+    for bad in [
+        json!(["a/b"]),
+        json!(["a,b"]),
+        json!([""]),
+        json!([5]),
+        { json!(["x".repeat(61)]) },
+        json!(["é".repeat(20)]),
+    ] {
         let answer = central.put(&tags, json!({ "tags": bad })).await;
         let message = answer.fault(400, "badRequest");
         assert!(message.contains("tags[0]"), "{message}");
@@ -589,10 +606,61 @@ async fn tags_are_labels_of_servers() {
     stranger.fault(404, "itemNotFound");
     central.delete(&tags).await.expect(204);
     central.delete(&tags).await.fault(404, "itemNotFound");
+    until("no tags in the instance", || async {
+        central.rapi.tags(&name) == json!([])
+    })
+    .await;
+    // Of fifty each, no call has more than Ganeti reads.
+    let long = central.rapi.submissions();
+    assert!(long.iter().all(|call| call.query.len() < 8000));
+    // What Ganeti is not asked for is not shown either.
+    central.rapi.set_mood(Mood::Drained);
+    let answer = central.put(&tags, json!({"tags": ["red"]})).await;
+    answer.fault(503, "serviceUnavailable");
+    let body = central.get(&tags).await.expect(200);
+    assert_eq!(body, json!({"tags": [], "statuses": []}));
     // A refused creation leaves none.
     central.rapi.set_mood(Mood::Drained);
     let answer = central.post(servers, order).await;
     answer.fault(503, "serviceUnavailable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_rescued_from_the_image_of_the_configuration() {
+    let central = telling("[images]\nrescue = '/srv/rescue.iso'\n").await;
+    let id = central.create("broken", &[]).await;
+    idle(&central, &id, "ACTIVE").await;
+    let action = format!("/compute/v2.0/servers/{id}/action");
+    let running = central.post(&action, json!({"rescue": {}})).await;
+    running.fault(409, "conflict");
+    central
+        .post(&action, json!({"os-stop": null}))
+        .await
+        .expect(202);
+    idle(&central, &id, "SHUTOFF").await;
+    let early = central.post(&action, json!({"unrescue": null})).await;
+    early.fault(409, "conflict");
+    let chosen = json!({"rescue": {"rescue_image_ref": "mine"}});
+    central.post(&action, chosen).await.fault(400, "badRequest");
+    for (name, order, image, rescued) in [
+        ("rescue", "cdrom", "/srv/rescue.iso", true),
+        ("unrescue", "default", "default", false),
+    ] {
+        central.post(&action, json!({ name: {} })).await.expect(202);
+        assert_eq!(
+            central.rapi.last().body,
+            json!({"hvparams": {"boot_order": order, "cdrom_image_path": image}})
+        );
+        idle(&central, &id, "SHUTOFF").await;
+        assert_eq!(central.server(&id).await["SNF:rescue"], rescued);
+        let again = central.post(&action, json!({ name: {} })).await;
+        again.fault(409, "conflict");
+    }
+    let without = telling("").await;
+    let id = without.create("broken", &[]).await;
+    let action = format!("/compute/v2.0/servers/{id}/action");
+    let answer = without.post(&action, json!({"rescue": {}})).await;
+    answer.fault(404, "featureNotEnabled");
 }
 
 #[tokio::test(flavor = "multi_thread")]

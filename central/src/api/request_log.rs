@@ -9,6 +9,7 @@ use axum::response::Response;
 use tracing::Instrument;
 
 use super::caller::hex;
+use crate::metrics;
 
 /// Gives the request an id, lets it be handled, and logs what came of it: never a header or a
 /// query, where secrets are.
@@ -27,7 +28,9 @@ pub async fn log(request: Request, next: Next) -> Response {
     let span = tracing::info_span!("request", id = %id);
     let mut response = next.run(request).instrument(span).await;
     let status = response.status().as_u16();
-    let micros = start.elapsed().as_micros();
+    let took = start.elapsed();
+    let micros = took.as_micros();
+    metrics::request(&method, route.as_deref(), status, took);
     // Secrets can be part of a path: then the route is shown in its place.
     let shown = match &route {
         Some(route) if route.contains("/tokens/") || route.contains("{secret}") => route.as_str(),

@@ -6,7 +6,7 @@ use agents::message::ClusterMessage;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
-use super::route::{Applied, RouteError};
+use super::route::{Applied, Asking, RouteError};
 use crate::ganeti::submission::Submitter;
 use crate::model::entity::backend;
 
@@ -17,8 +17,9 @@ use crate::model::entity::backend;
 pub async fn apply(
     ganeti: &Arc<Submitter>,
     message: &ClusterMessage,
+    asking: Asking,
 ) -> Result<Applied, RouteError> {
-    let Some(backend) = find(ganeti, &message.cluster).await? else {
+    let Some(backend) = find(ganeti, &message.cluster, asking).await? else {
         return Ok(Applied::NotOurs);
     };
     backend::Entity::update_many()
@@ -36,6 +37,7 @@ pub async fn apply(
 pub async fn find(
     ganeti: &Arc<Submitter>,
     cluster: &str,
+    asking: Asking,
 ) -> Result<Option<backend::Model>, RouteError> {
     let all = backend::Entity::find().all(&ganeti.database).await?;
     if let Some(known) = all
@@ -46,6 +48,9 @@ pub async fn find(
     }
     // One that has never been reached has not told us its name yet.
     for backend in all.iter().filter(|backend| backend.cluster.is_none()) {
+        if asking == Asking::Later {
+            return Err(RouteError::MustAsk);
+        }
         let measured = crate::ganeti::measurement::measure(ganeti, backend).await?;
         if measured.cluster.as_deref() == Some(cluster) {
             return Ok(Some(measured));

@@ -5,6 +5,10 @@
 //! own. A message is acknowledged when its transaction is committed. While the database or a
 //! cluster is away, the message at hand is tried again and again, and the prefetch limit keeps
 //! the others in the broker: nothing is put back, so nothing is counted as a failed delivery.
+//!
+//! What a cluster must be asked for is not waited for in its queue: it goes to another one, where
+//! every message is tried by itself for as long as its cluster is away. That changes the order,
+//! which the registers ([`super::register`]) put right.
 
 use std::fs;
 use std::future::Future;
@@ -23,13 +27,14 @@ use lapin::options::{
 use lapin::tcp::OwnedTLSConfig;
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
+use lapin::{Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::poison;
-use super::route::{self, Applied, RouteError};
+use super::moving;
+use super::route::{self, Applied, Asking, RouteError};
 use crate::ganeti::submission::Submitter;
+use crate::metrics;
 
 /// The exchange of the agents.
 pub const EXCHANGE: &str = "ganeti";
@@ -49,6 +54,9 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// More often than any message is ever delivered: RabbitMQ 4 would drop it after twenty.
 const DELIVERY_LIMIT: i64 = i32::MAX as i64;
 
+/// How many messages wait for their clusters at once in one process.
+const ASKING: u16 = 256;
+
 /// A queue of ours and what is bound to it.
 struct Binding {
     queue: String,
@@ -58,6 +66,8 @@ struct Binding {
 /// The names of what we have in the broker.
 struct Names {
     bindings: Vec<Binding>,
+    /// Of what a cluster must be asked for.
+    ask: String,
     dead: String,
 }
 
@@ -78,6 +88,7 @@ impl Names {
                 binding("cluster", RoutingKey::cluster()),
                 binding("heartbeat", RoutingKey::heartbeat()),
             ],
+            ask: ours("ask"),
             dead: ours("dead"),
         }
     }
@@ -87,7 +98,7 @@ impl Names {
 pub fn queues(prefix: &str) -> (Vec<String>, String) {
     let names = Names::new(prefix);
     let live = names.bindings.into_iter().map(|binding| binding.queue);
-    (live.collect(), names.dead)
+    (live.chain([names.ask]).collect(), names.dead)
 }
 
 /// Consumes until `stop` says so. A broker that is away is waited for, and said so once.
@@ -163,13 +174,22 @@ async fn session(
         queues.spawn(async move {
             match names.bindings.get(index) {
                 Some(binding) => {
-                    let once = || consume(&ganeti, &connection, binding, &names.dead, prefetch);
+                    let once = || consume(&ganeti, &connection, binding, &names, prefetch);
                     again_and_again(&connection, &binding.queue, once).await
                 }
                 None => Ok(()),
             }
         });
     }
+    queues.spawn({
+        let ganeti = Arc::clone(ganeti);
+        let names = Arc::clone(names);
+        let connection = Arc::clone(&connection);
+        async move {
+            let once = || consume_asking(&ganeti, &connection, &names);
+            again_and_again(&connection, &names.ask, once).await
+        }
+    });
     queues.spawn({
         let names = Arc::clone(names);
         let connection = Arc::clone(&connection);
@@ -325,19 +345,53 @@ where
 async fn declare(
     channel: &Channel,
     queue: &str,
-    key: &str,
-    exchange: &str,
     arguments: FieldTable,
 ) -> Result<(), lapin::Error> {
     channel
         .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)
         .await?;
+    Ok(())
+}
+
+/// Declares a queue whose poison goes to the exchange `dead`.
+async fn declare_dying(channel: &Channel, queue: &str, dead: &str) -> Result<(), lapin::Error> {
+    let mut arguments = quorum();
+    arguments.insert("x-dead-letter-exchange".into(), text(dead));
+    declare(channel, queue, arguments).await
+}
+
+async fn bind(
+    channel: &Channel,
+    queue: &str,
+    key: &str,
+    exchange: &str,
+) -> Result<(), lapin::Error> {
+    let options = QueueBindOptions::default();
     channel
         .queue_bind(
             queue.into(),
             exchange.into(),
             key.into(),
-            QueueBindOptions::default(),
+            options,
+            FieldTable::default(),
+        )
+        .await
+}
+
+async fn subscribe(
+    channel: &Channel,
+    queue: &str,
+    prefetch: u16,
+) -> Result<Consumer, lapin::Error> {
+    // Before the consumer: it holds for whatever consumes later.
+    channel
+        .basic_qos(prefetch, BasicQosOptions::default())
+        .await?;
+    channel
+        .basic_consume(
+            queue.into(),
+            "".into(),
+            BasicConsumeOptions::default(),
             FieldTable::default(),
         )
         .await
@@ -361,7 +415,11 @@ fn quorum() -> FieldTable {
 /// Sees to it that the dead-letter queue is there.
 async fn keep(connection: &Connection, dead: &str) -> Result<(), QueueError> {
     with_channel(connection, |channel| async move {
-        answered(declare(&channel, dead, "#", dead, quorum())).await
+        let begin = async {
+            declare(&channel, dead, quorum()).await?;
+            bind(&channel, dead, "#", dead).await
+        };
+        answered(begin).await
     })
     .await?;
     // Nothing more to do on this connection.
@@ -372,43 +430,28 @@ async fn consume(
     ganeti: &Arc<Submitter>,
     connection: &Connection,
     binding: &Binding,
-    dead: &str,
+    names: &Names,
     prefetch: u16,
 ) -> Result<(), QueueError> {
     let queue = binding.queue.as_str();
-    let mut arguments = quorum();
-    arguments.insert("x-dead-letter-exchange".into(), text(dead));
     with_channel(connection, |channel| async move {
         let begin = async {
             channel
                 .confirm_select(ConfirmSelectOptions::default())
                 .await?;
-            declare(
-                &channel,
-                queue,
-                &binding.key.to_string(),
-                EXCHANGE,
-                arguments,
-            )
-            .await?;
-            // Before the consumer: it holds for whatever consumes later.
-            channel
-                .basic_qos(prefetch, BasicQosOptions::default())
-                .await?;
-            channel
-                .basic_consume(
-                    queue.into(),
-                    "".into(),
-                    BasicConsumeOptions::default(),
-                    FieldTable::default(),
-                )
-                .await
+            declare_dying(&channel, queue, &names.dead).await?;
+            // Before anything comes that is for there.
+            declare_dying(&channel, &names.ask, &names.dead).await?;
+            let key = binding.key.to_string();
+            bind(&channel, queue, &key, EXCHANGE).await?;
+            subscribe(&channel, queue, prefetch).await
         };
         let mut consumer = answered(begin).await?;
         tracing::debug!(%queue, "served");
         while let Some(delivery) = consumer.next().await {
             let delivery = delivery?;
-            handle(ganeti, &channel, queue, dead, &delivery).await?;
+            let asking = Asking::Later;
+            handle(ganeti, &channel, queue, names, &delivery, asking).await?;
             delivery.ack(BasicAckOptions::default()).await?;
         }
         Ok(())
@@ -416,21 +459,81 @@ async fn consume(
     .await
 }
 
-/// Applies a message, however long the database or the cluster may be away, or buries it.
+/// As [`consume`], of the queue of what clusters must be asked for: nothing waits for another one.
+async fn consume_asking(
+    ganeti: &Arc<Submitter>,
+    connection: &Connection,
+    names: &Arc<Names>,
+) -> Result<(), QueueError> {
+    with_channel(connection, |channel| async move {
+        let begin = async {
+            channel
+                .confirm_select(ConfirmSelectOptions::default())
+                .await?;
+            declare_dying(&channel, &names.ask, &names.dead).await?;
+            subscribe(&channel, &names.ask, ASKING).await
+        };
+        let mut consumer = answered(begin).await?;
+        let mut asked = JoinSet::new();
+        loop {
+            let delivery = tokio::select! {
+                delivery = consumer.next() => delivery,
+                Some(result) = asked.join_next() => match result {
+                    Ok(Err(error)) => return Err(QueueError::Broker(error)),
+                    // One that fell over is not acknowledged: it comes again with the channel.
+                    _ => continue,
+                },
+            };
+            let Some(delivery) = delivery else {
+                return Ok(());
+            };
+            let delivery = delivery?;
+            let (ganeti, names, channel) = (Arc::clone(ganeti), Arc::clone(names), channel.clone());
+            asked.spawn(async move {
+                let asking = Asking::Now;
+                handle(&ganeti, &channel, &names.ask, &names, &delivery, asking).await?;
+                delivery.ack(BasicAckOptions::default()).await.map(|_| ())
+            });
+        }
+    })
+    .await
+}
+
+/// What became of a try, as the metrics call it.
+fn outcome(result: &Result<Applied, RouteError>) -> &'static str {
+    match result {
+        Ok(Applied::Yes) => "applied",
+        Ok(Applied::Stale) => "stale",
+        Ok(Applied::NotOurs) => "not ours",
+        Err(RouteError::Poison(_)) => "dead letter",
+        Err(RouteError::Transient(_)) => "failed",
+        Err(RouteError::MustAsk) => "set aside",
+    }
+}
+
+/// Applies a message, however long the database or the cluster may be away, or moves it to where
+/// it belongs.
 async fn handle(
     ganeti: &Arc<Submitter>,
     channel: &Channel,
     queue: &str,
-    dead: &str,
+    names: &Names,
     delivery: &Delivery,
+    asking: Asking,
 ) -> Result<(), lapin::Error> {
     let mut wait = RETRY_FIRST;
     loop {
-        match route::apply(ganeti, &delivery.data).await {
+        let begun = Instant::now();
+        let result = route::apply(ganeti, &delivery.data, asking).await;
+        metrics::message(queue, outcome(&result), begun.elapsed());
+        match result {
             Ok(Applied::Yes | Applied::Stale | Applied::NotOurs) => return Ok(()),
             Err(RouteError::Poison(reason)) => {
                 tracing::error!(%queue, key = %delivery.routing_key, %reason, "dead letter");
-                return poison::bury(channel, dead, queue, delivery, &reason).await;
+                return moving::bury(channel, &names.dead, queue, delivery, &reason).await;
+            }
+            Err(RouteError::MustAsk) => {
+                return moving::set_aside(channel, &names.ask, queue, delivery).await;
             }
             Err(RouteError::Transient(reason)) => {
                 tracing::warn!(%queue, %reason, retry_ms = wait.as_millis(), "not applied yet");

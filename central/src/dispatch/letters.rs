@@ -10,7 +10,7 @@ use lapin::{Channel, Confirmation, Connection};
 use sha2::{Digest, Sha256};
 
 use super::consumer;
-use super::poison::{QUEUE, REASON, ROUTING_KEY};
+use super::moving::{QUEUE, REASON, ROUTING_KEY};
 
 /// The most letters that are held at once.
 const MOST: usize = 10_000;

@@ -1,5 +1,7 @@
 //! What an event of a job means for its server: pure, without a database.
 
+use agents::message::InstanceHvparams;
+
 use super::register::{self, JobStatus, Order};
 use crate::model::entity::server;
 
@@ -17,6 +19,8 @@ pub struct Event<'a> {
     pub opcode: &'a str,
     /// It brought the instance's NICs along.
     pub has_nics: bool,
+    /// It is about labels.
+    pub has_labels: bool,
     /// It brought new processors or memory along.
     pub has_shape: bool,
     /// The cluster was asked and does not have the instance (any more).
@@ -36,6 +40,8 @@ pub struct Change {
     pub nics: bool,
     /// The flavor is to be made what the event says.
     pub shape: bool,
+    /// Labels came or went: each has its own order.
+    pub labels: bool,
     /// The creation has failed.
     pub failed: bool,
     /// The server is no more.
@@ -78,6 +84,15 @@ impl Change {
     }
 }
 
+/// Whether an instance with these parameters boots from a rescue image.
+pub fn rescues(params: &InstanceHvparams) -> bool {
+    params.boot_order.as_deref() == Some("cdrom")
+        && params
+            .cdrom_image_path
+            .as_deref()
+            .is_some_and(|path| !path.is_empty())
+}
+
 /// Compares an event with what is known of its server.
 pub fn decide(server: &server::Model, event: &Event<'_>) -> Change {
     if server.deleted_at.is_some() {
@@ -110,23 +125,28 @@ pub fn decide(server: &server::Model, event: &Event<'_>) -> Change {
         change.failed = change.state == Some(ERROR);
     }
     change.nics = event.has_nics && event.status.is_final() && event.order > register::nics(server);
+    change.labels = event.has_labels && event.status.is_final();
     change.shape = event.has_shape && success && event.order > register::shape(server);
     change
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use agents::message::OpMessage;
     use proptest::prelude::*;
+    use serde::Deserialize;
     use serde_json::Value;
 
     use super::*;
 
     /// The messages of a recorded life: created, stopped, started, rebooted, removed.
     fn recorded(name: &str) -> Vec<OpMessage> {
-        let all: Value =
-            serde_json::from_str(include_str!("../../tests/data/messages.json")).unwrap();
-        serde_json::from_value(all[name].clone()).unwrap()
+        static ALL: LazyLock<Value> = LazyLock::new(|| {
+            serde_json::from_str(include_str!("../../tests/data/messages.json")).unwrap()
+        });
+        Vec::deserialize(&ALL[name]).unwrap()
     }
 
     fn new_server() -> server::Model {
@@ -145,6 +165,7 @@ mod tests {
             task_intent: Some(1),
             task_job: Some(7),
             suspended: false,
+            rescue: false,
             created_at: 0,
             updated_at: 0,
             deleted_at: None,
@@ -173,6 +194,7 @@ mod tests {
             status,
             opcode: &message.operation,
             has_nics: message.instance_nics.is_some(),
+            has_labels: false,
             has_shape: false,
             gone,
         };

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::cluster;
 use super::register::{JobStatus, Order};
-use super::route::{Applied, RouteError};
+use super::route::{Applied, Asking, RouteError};
 use crate::ganeti::networks;
 use crate::ganeti::submission::Submitter;
 use crate::model::database;
@@ -21,6 +21,7 @@ use crate::model::entity::{backend_network, network};
 pub async fn apply(
     ganeti: &Arc<Submitter>,
     message: &NetworkMessage,
+    asking: Asking,
 ) -> Result<Applied, RouteError> {
     let status = JobStatus::parse(&message.status).ok_or_else(|| {
         RouteError::Poison(format!("status: {:?}: not a job's status", message.status))
@@ -28,7 +29,7 @@ pub async fn apply(
     let Some(id) = ganeti.naming.network_id(&message.network) else {
         return Ok(Applied::NotOurs);
     };
-    let Some(backend) = cluster::find(ganeti, &message.cluster).await? else {
+    let Some(backend) = cluster::find(ganeti, &message.cluster, asking).await? else {
         return Err(RouteError::Poison(format!(
             "cluster: {:?}: no backend of this name",
             message.cluster

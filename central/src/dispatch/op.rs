@@ -12,10 +12,10 @@ use serde_json::Value;
 use super::machine::{self, Change, Event};
 use super::register::{JobStatus, Order};
 use super::retry::{self, Retry};
-use super::route::{Applied, RouteError};
-use super::{disks, nics, removal};
-use crate::ganeti::intent;
+use super::route::{Applied, Asking, RouteError};
+use super::{disks, labels, nics, removal};
 use crate::ganeti::submission::Submitter;
+use crate::ganeti::{intent, label};
 use crate::model::entity::{backend, diagnostic, flavor, intent as intent_row, server};
 use crate::model::{database, moment};
 
@@ -26,14 +26,18 @@ const LOG_LIMIT: usize = 2000;
 ///
 /// # Errors
 /// See [`RouteError`].
-pub async fn apply(ganeti: &Arc<Submitter>, message: &OpMessage) -> Result<Applied, RouteError> {
+pub async fn apply(
+    ganeti: &Arc<Submitter>,
+    message: &OpMessage,
+    asking: Asking,
+) -> Result<Applied, RouteError> {
     let status = JobStatus::parse(&message.status).ok_or_else(|| {
         RouteError::Poison(format!("status: {:?}: not a job's status", message.status))
     })?;
     let Some(id) = ganeti.naming.instance_id(&message.instance) else {
         return Ok(Applied::NotOurs);
     };
-    let gone = is_gone(ganeti, message, status, id).await?;
+    let gone = is_gone(ganeti, message, status, id, asking).await?;
     let transaction = database::write(&ganeti.database).await?;
     let found = server::Entity::find_by_id(id)
         .lock_exclusive()
@@ -60,6 +64,7 @@ pub async fn apply(ganeti: &Arc<Submitter>, message: &OpMessage) -> Result<Appli
         status,
         opcode: &message.operation,
         has_nics: message.instance_nics.is_some(),
+        has_labels: message.tags.iter().any(|tag| label::of_tag(tag).is_some()),
         has_shape: shape.is_some(),
         gone,
     };
@@ -89,6 +94,7 @@ async fn is_gone(
     message: &OpMessage,
     status: JobStatus,
     id: i64,
+    asking: Asking,
 ) -> Result<bool, RouteError> {
     let fails = matches!(status, JobStatus::Error | JobStatus::Canceled);
     if message.operation != "OP_INSTANCE_REMOVE" || !fails {
@@ -107,6 +113,9 @@ async fn is_gone(
     else {
         return Ok(false);
     };
+    if asking == Asking::Later {
+        return Err(RouteError::MustAsk);
+    }
     let rapi = ganeti.clients.of(&backend)?;
     Ok(rapi.instance(&message.instance).await?.is_none())
 }
@@ -134,11 +143,20 @@ async fn carry_out(
         let absent = nics::Absent::Active;
         nics::make_so(&ganeti.naming, transaction, &server, list, absent).await?;
     }
-    // They come with the NICs, and so have their place in the order of events.
+    // These come with the NICs, and so have their place in the order of events.
     if change.nics
         && let Some(list) = &message.instance_disks
     {
         disks::make_so(&ganeti.naming, transaction, &server, list).await?;
+    }
+    if change.nics
+        && let Some(params) = &message.instance_hvparams
+    {
+        new.rescue = machine::rescues(params);
+    }
+    if change.labels {
+        let (opcode, tags) = (event.opcode, &message.tags);
+        labels::apply(transaction, server.id, opcode, event.status, order, tags).await?;
     }
     if change.shape
         && let Some((vcpus, ram)) = shape

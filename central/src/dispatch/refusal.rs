@@ -7,7 +7,7 @@ use sea_orm::{
 };
 
 use super::route::RouteError;
-use super::{machine, nics, op, removal};
+use super::{labels, machine, nics, op, removal};
 use crate::ganeti::intent;
 use crate::model::entity::{intent as intent_row, server};
 use crate::model::{database, moment};
@@ -27,6 +27,11 @@ pub async fn apply(
     }
     tracing::error!(intent = row.id, kind = %row.kind, server = row.server_id, %reason,
         "Ganeti refuses");
+    if let (intent::LABEL, Some(server)) = (row.kind.as_str(), row.server_id)
+        && let Ok(request) = serde_json::from_value(row.request.clone())
+    {
+        labels::give_up(&transaction, server, &request).await?;
+    }
     if let (intent::CONNECT, Some(port)) = (row.kind.as_str(), row.port_id) {
         removal::clear_port(&transaction, port, moment::now()).await?;
     }
@@ -62,6 +67,7 @@ pub async fn apply(
         .await
         .map_err(|error| match error {
             RouteError::Poison(text) | RouteError::Transient(text) => DbErr::Custom(text),
+            RouteError::MustAsk => DbErr::Custom(error.to_string()),
         })?;
     }
     transaction.commit().await

@@ -29,6 +29,17 @@ pub enum RouteError {
     /// The database or the cluster failed: it is to be tried again.
     #[error("{0}")]
     Transient(String),
+    /// A cluster must be asked, which was not to be done now ([`Asking::Later`]).
+    #[error("the cluster must be asked")]
+    MustAsk,
+}
+
+/// Whether a cluster may be asked for what a message does not say. It may take long to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    Now,
+    /// [`RouteError::MustAsk`] says that it has to be.
+    Later,
 }
 
 impl From<DbErr> for RouteError {
@@ -47,14 +58,18 @@ impl From<RapiError> for RouteError {
 ///
 /// # Errors
 /// See [`RouteError`].
-pub async fn apply(ganeti: &Arc<Submitter>, body: &[u8]) -> Result<Applied, RouteError> {
+pub async fn apply(
+    ganeti: &Arc<Submitter>,
+    body: &[u8],
+    asking: Asking,
+) -> Result<Applied, RouteError> {
     let message = Message::parse(body).map_err(|error| RouteError::Poison(error.to_string()))?;
     match message {
-        Message::Op(op) => op::apply(ganeti, &op).await,
-        Message::Network(message) => network::apply(ganeti, &message).await,
+        Message::Op(op) => op::apply(ganeti, &op, asking).await,
+        Message::Network(message) => network::apply(ganeti, &message, asking).await,
         Message::Net(message) => net::apply(ganeti, &message).await,
         Message::Progress(message) => progress::apply(ganeti, &message).await,
-        Message::Cluster(message) => cluster::apply(ganeti, &message).await,
+        Message::Cluster(message) => cluster::apply(ganeti, &message, asking).await,
         Message::Heartbeat(message) => Ok(heartbeat::apply(&message)),
     }
 }

@@ -18,6 +18,8 @@ use crate::model::moment;
 /// when they fail.
 pub const CREATE: &str = "create";
 pub const CONNECT: &str = "connect";
+/// The kind that gives a server labels or takes them: the wish for them ends when it fails.
+pub const LABEL: &str = "label";
 
 pub const PENDING: &str = "pending";
 pub const SUBMITTED: &str = "submitted";

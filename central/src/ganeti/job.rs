@@ -1,6 +1,8 @@
 //! A job as RAPI shows it, told in the words of eventd's messages: for when no eventd tells it.
 
-use agents::message::{EventTime, InstanceNic, NetworkFields, NetworkMessage, OpMessage};
+use agents::message::{
+    EventTime, InstanceHvparams, InstanceNic, NetworkFields, NetworkMessage, OpMessage,
+};
 use serde_json::Value;
 
 /// What a job says of one of our objects.
@@ -48,9 +50,20 @@ pub fn tell(job: &Value, cluster: &str) -> Vec<Told> {
             if let Some(params) = op.get("beparams").filter(|params| params.is_object()) {
                 fields.insert("beparams".to_owned(), params.clone());
             }
+            let is_tags = matches!(operation, "OP_TAGS_SET" | "OP_TAGS_DEL");
+            let (instance, tags) = if is_tags {
+                if op.get("kind")?.as_str()? != "instance" {
+                    return None;
+                }
+                let tags = op.get("tags")?.as_array()?;
+                let tags = tags.iter().filter_map(Value::as_str).map(str::to_owned);
+                (op.get("name")?, tags.collect())
+            } else {
+                (op.get("instance_name")?, Vec::new())
+            };
             Some(Told::Op(Box::new(OpMessage {
                 event_time,
-                instance: op.get("instance_name")?.as_str()?.to_owned(),
+                instance: instance.as_str()?.to_owned(),
                 operation: operation.to_owned(),
                 status: status.to_owned(),
                 job_id: id,
@@ -58,7 +71,7 @@ pub fn tell(job: &Value, cluster: &str) -> Vec<Told> {
                 logmsg: Value::Null,
                 result,
                 job_fields: Value::Object(fields),
-                tags: Vec::new(),
+                tags,
                 instance_nics: None,
                 instance_disks: None,
                 instance_hvparams: None,
@@ -122,6 +135,21 @@ pub fn nics(instance: &Value) -> Vec<InstanceNic> {
             }
         })
         .collect()
+}
+
+/// What an instance with these `hvparams` boots from; none: they do not say.
+pub fn boot(hvparams: &Value) -> Option<InstanceHvparams> {
+    let text = |name: &str| {
+        hvparams
+            .get(name)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
+    let boot_order = text("boot_order")?;
+    Some(InstanceHvparams {
+        boot_order: Some(boot_order),
+        cdrom_image_path: text("cdrom_image_path"),
+    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod clients;
 pub mod intent;
 pub mod job;
+pub mod label;
 pub mod measurement;
 pub mod naming;
 pub mod networks;

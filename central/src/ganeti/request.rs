@@ -294,6 +294,35 @@ pub fn firewall(
     }
 }
 
+/// The most tags in one call: they are in its URL, of which Ganeti reads 8 KiB.
+const TAGS_PER_CALL: usize = 12;
+
+/// Gives an instance tags, or takes them from it.
+pub fn tags(naming: &Naming, server_id: i64, give: bool, tags: &[String]) -> Vec<Request> {
+    let method = if give { Verb::Put } else { Verb::Delete };
+    tags.chunks(TAGS_PER_CALL)
+        .map(|some| Request {
+            query: some
+                .iter()
+                .map(|tag| ("tag".to_owned(), tag.clone()))
+                .collect(),
+            ..Request::new(method, instance(naming, server_id, "/tags"))
+        })
+        .collect()
+}
+
+/// Has an instance boot from an image in its CD drive; none: from its disk, as it did before.
+pub fn rescue(naming: &Naming, server_id: i64, image: Option<&str>) -> Request {
+    let order = image.map_or("default", |_| "cdrom");
+    Request {
+        body: Some(json!({"hvparams": {
+            "boot_order": order,
+            "cdrom_image_path": image.unwrap_or("default"),
+        }})),
+        ..Request::new(Verb::Put, instance(naming, server_id, "/modify"))
+    }
+}
+
 /// Plugs a NIC in: at once into a guest that runs, else for its next start.
 pub fn connect(naming: &Naming, server_id: i64, nic: &Nic, running: bool) -> Request {
     Request {
@@ -337,7 +366,7 @@ pub fn network_add(
         "network": UNUSED_RANGE,
         "mac_prefix": format!("{}{:x}", network.mac_prefix, mac_index.rem_euclid(16)),
         "conflicts_check": false,
-        "tags": tags(network, subnets),
+        "tags": network_tags(network, subnets),
     });
     if let Some(map) = body.as_object_mut() {
         if let Some(v4) = family(4) {
@@ -359,7 +388,7 @@ pub fn network_add(
     }
 }
 
-fn tags(network: &network::Model, subnets: &[subnet::Model]) -> Vec<String> {
+fn network_tags(network: &network::Model, subnets: &[subnet::Model]) -> Vec<String> {
     let mut tags: Vec<String> = network
         .tags
         .as_array()

@@ -10,6 +10,7 @@ use super::seen::{Instance, Seen};
 use crate::dispatch::machine::{BUILD, ERROR, STARTED, STOPPED};
 use crate::dispatch::register::JobStatus;
 use crate::dispatch::{disks, nics};
+use crate::ganeti::label;
 use crate::ganeti::naming::Naming;
 use crate::ganeti::networks::{ABSENT, ACTIVE, DELETED, ERROR as NETWORK_ERROR};
 
@@ -138,6 +139,18 @@ fn present(place: &Place<'_>, server: &Server, instance: &Instance, found: &mut 
     compare_nics(place, server, &instance.nics, found);
     compare_disks(place, server, &instance.disks, found);
     leftover_tags(object, instance, found);
+    compare_labels(object, server, instance, found);
+    if let Some(rescue) = instance.rescue
+        && rescue != server.rescue
+    {
+        found.push(Difference {
+            object,
+            what: What::Rescue,
+            before: server.rescue.to_string(),
+            after: rescue.to_string(),
+            repair: Some(Repair::Rescue(rescue)),
+        });
+    }
 }
 
 /// The text of a NIC that is compared and shown: all that can differ.
@@ -337,6 +350,28 @@ fn leftover_tags(object: Object, instance: &Instance, found: &mut Vec<Difference
             before: "-".to_owned(),
             after: left.join(" "),
             repair: Some(Repair::RemoveTags(left)),
+        });
+    }
+}
+
+fn compare_labels(
+    object: Object,
+    server: &Server,
+    instance: &Instance,
+    found: &mut Vec<Difference>,
+) {
+    let labels: BTreeSet<String> = instance
+        .tags
+        .iter()
+        .filter_map(|tag| label::of_tag(tag))
+        .collect();
+    if labels != server.labels {
+        found.push(Difference {
+            object,
+            what: What::Labels,
+            before: lines(&server.labels, &labels),
+            after: lines(&labels, &server.labels),
+            repair: Some(Repair::Labels(labels)),
         });
     }
 }

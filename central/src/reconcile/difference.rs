@@ -1,5 +1,6 @@
 //! What is not as it should be, and what would put it right.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use agents::message::{InstanceDisk, InstanceNic};
@@ -48,6 +49,10 @@ pub enum What {
     UnknownDisk,
     /// Tags of firewall profiles of NICs that it does not have.
     Tags,
+    /// Its user's labels.
+    Labels,
+    /// Whether it boots from the rescue image.
+    Rescue,
     /// The user waits for a job that has ended.
     Task,
     /// Something is still to be asked of Ganeti.
@@ -74,6 +79,8 @@ impl fmt::Display for What {
             Self::Disks => "disks",
             Self::UnknownDisk => "unknown disk",
             Self::Tags => "tags",
+            Self::Labels => "labels",
+            Self::Rescue => "rescue",
             Self::Task => "task",
             Self::Pending => "pending",
             Self::Missing => "missing",
@@ -113,6 +120,8 @@ pub enum Repair {
     Disks(Vec<InstanceDisk>),
     /// The cluster is to take these off.
     RemoveTags(Vec<String>),
+    Labels(BTreeSet<String>),
+    Rescue(bool),
     EndTask,
     DropIntent,
     /// The state of a network in the cluster.

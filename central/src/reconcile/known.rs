@@ -1,14 +1,15 @@
 //! What the database has of a cluster: read after the cluster has been asked, so that what the
 //! cluster has because we asked for it is known here.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use sea_orm::{ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::Value;
 
+use crate::dispatch::labels;
 use crate::ganeti::intent;
 use crate::model::entity::{
-    backend_network, flavor, intent as intent_row, network, port, server, volume,
+    backend_network, flavor, intent as intent_row, network, port, server, server_tag, volume,
 };
 use crate::model::moment;
 
@@ -37,6 +38,10 @@ pub struct Server {
     pub shape: (i64, i64),
     pub nics: Vec<Nic>,
     pub disks: Vec<Disk>,
+    /// The labels that its user sees.
+    pub labels: BTreeSet<String>,
+    /// It boots from the rescue image.
+    pub rescue: bool,
 }
 
 /// A NIC.
@@ -115,6 +120,8 @@ impl Known {
                     task_job: row.task_job,
                     nics: Vec::new(),
                     disks: Vec::new(),
+                    labels: BTreeSet::new(),
+                    rescue: row.rescue,
                 },
             );
         }
@@ -130,6 +137,7 @@ impl Known {
             .collect();
         known.load_nics(database, backend).await?;
         known.load_disks(database, backend).await?;
+        known.load_labels(database, backend).await?;
         known.load_networks(database, backend).await?;
         Ok(known)
     }
@@ -207,6 +215,23 @@ impl Known {
                     index: row.disk_index,
                     size: row.size,
                 });
+            }
+        }
+        Ok(())
+    }
+
+    async fn load_labels(
+        &mut self,
+        database: &DatabaseConnection,
+        backend: i64,
+    ) -> Result<(), DbErr> {
+        let rows = server_tag::Entity::find()
+            .filter(server_tag::Column::ServerId.in_subquery(servers_of(backend)))
+            .all(database)
+            .await?;
+        for row in rows.into_iter().filter(labels::is_shown) {
+            if let Some(server) = self.servers.get_mut(&row.server_id) {
+                server.labels.insert(row.tag);
             }
         }
         Ok(())

@@ -15,6 +15,7 @@ use super::repair::{Done, Site};
 use super::seen::Seen;
 use crate::dispatch::route::RouteError;
 use crate::ganeti::submission::Submitter;
+use crate::metrics;
 use crate::model::entity::{backend, pass as pass_row, repair as audit};
 use crate::model::moment;
 
@@ -111,6 +112,7 @@ impl Reconciler {
                 ..report
             };
             tell(&report);
+            metrics::pass(&backend.name, report.trouble.is_none());
             self.write_down(&backend, &report).await?;
             reports.push(report);
         }
@@ -259,6 +261,7 @@ impl Reconciler {
 fn tell(report: &Report) {
     let backend = report.backend.as_deref().unwrap_or("-");
     for difference in &report.repaired {
+        metrics::repair(difference.what);
         let instance = match difference.object {
             Object::Server(id) => Some(id),
             _ => None,

@@ -7,16 +7,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use agents::message::OpMessage;
+use sea_orm::{
+    ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 use serde_json::Value;
 
-use crate::dispatch::route::RouteError;
+use crate::dispatch::route::{Asking, RouteError};
 use crate::dispatch::{network, op};
+use crate::ganeti::intent;
 use crate::ganeti::job::{self, Told};
 use crate::ganeti::networks;
 use crate::ganeti::rapi::{Rapi, RapiError};
 use crate::ganeti::submission::Submitter;
-use crate::model::entity::{backend, backend_network, server};
+use crate::model::entity::{backend, backend_network, intent as intent_row, server, server_tag};
 use crate::model::moment;
 
 /// The most jobs that are asked for in one round.
@@ -52,6 +56,9 @@ pub async fn follow(ganeti: &Arc<Submitter>, patience: i64) -> Result<(), DbErr>
             .or_default()
             .extend(ids.filter_map(Value::as_i64));
     }
+    for row in labelling(&ganeti.database).await? {
+        jobs.entry(row.backend_id).or_default().extend(row.job_id);
+    }
     for (id, jobs) in jobs {
         let Some(backend) = backend::Entity::find_by_id(id)
             .one(&ganeti.database)
@@ -77,13 +84,12 @@ async fn of_backend(
         let answer = rapi.get(&format!("/2/jobs/{id}"), &[]).await?;
         for told in job::tell(&answer, cluster) {
             let result = match told {
-                Told::Network(message) => network::apply(ganeti, &message).await,
+                Told::Network(message) => network::apply(ganeti, &message, Asking::Now).await,
                 Told::Op(mut message) => {
                     if message.status == "success" {
-                        message.instance_nics =
-                            nics_after(&rapi, &message.operation, &message.instance).await?;
+                        add_parts(&rapi, &mut message).await?;
                     }
-                    op::apply(ganeti, &message).await
+                    op::apply(ganeti, &message, Asking::Now).await
                 }
             };
             match result {
@@ -98,17 +104,43 @@ async fn of_backend(
     Ok(())
 }
 
-/// The NICs, where eventd would send them along.
-async fn nics_after(
-    rapi: &Rapi,
-    operation: &str,
-    instance: &str,
-) -> Result<Option<Vec<agents::message::InstanceNic>>, RapiError> {
-    match operation {
-        "OP_INSTANCE_CREATE" | "OP_INSTANCE_STARTUP" | "OP_INSTANCE_SET_PARAMS" => Ok(rapi
-            .instance(instance)
-            .await?
-            .map(|found| job::nics(&found))),
-        _ => Ok(None),
+/// What is asked of Ganeti for labels that are not there, or not gone, yet.
+async fn labelling(database: &DatabaseConnection) -> Result<Vec<intent_row::Model>, DbErr> {
+    let waiting = server_tag::Entity::find()
+        .select_only()
+        .column(server_tag::Column::ServerId)
+        .distinct()
+        .filter(server_tag::Column::Wanted.is_not_null())
+        .limit(JOBS)
+        .into_tuple::<i64>()
+        .all(database)
+        .await?;
+    if waiting.is_empty() {
+        return Ok(Vec::new());
     }
+    intent_row::Entity::find()
+        .filter(intent_row::Column::ServerId.is_in(waiting))
+        .filter(intent_row::Column::Kind.eq(intent::LABEL))
+        .filter(intent_row::Column::State.eq(intent::SUBMITTED))
+        .order_by_desc(intent_row::Column::Id)
+        .limit(JOBS)
+        .all(database)
+        .await
+}
+
+/// The parts of the instance that eventd would send along.
+async fn add_parts(rapi: &Rapi, message: &mut OpMessage) -> Result<(), RapiError> {
+    let parts = [
+        "OP_INSTANCE_CREATE",
+        "OP_INSTANCE_STARTUP",
+        "OP_INSTANCE_SET_PARAMS",
+    ];
+    if !parts.contains(&message.operation.as_str()) {
+        return Ok(());
+    }
+    if let Some(found) = rapi.instance(&message.instance).await? {
+        message.instance_nics = Some(job::nics(&found));
+        message.instance_hvparams = found.get("hvparams").and_then(job::boot);
+    }
+    Ok(())
 }

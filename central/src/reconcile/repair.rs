@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::difference::{Difference, Object, Repair};
 use crate::dispatch::register::{self, Order};
 use crate::dispatch::route::RouteError;
-use crate::dispatch::{disks, machine, nics, op, removal};
+use crate::dispatch::{disks, labels, machine, nics, op, removal};
 use crate::ganeti::addresses::{self, AddressError, Holder};
 use crate::ganeti::networks::{self, NetworkError};
 use crate::ganeti::rapi::Rapi;
@@ -200,6 +200,8 @@ impl Site<'_> {
             Repair::Disks(list) => {
                 disks::make_so(&self.ganeti.naming, &transaction, &old, list).await?;
             }
+            Repair::Labels(list) => labels::make_so(&transaction, id, list, order).await?,
+            Repair::Rescue(rescue) => new.rescue = *rescue,
             Repair::EndTask => end_task(&mut new),
             _ => return Ok(Done::Changed),
         }
@@ -221,7 +223,7 @@ impl Site<'_> {
         let told = match repair {
             Repair::State(_) => register::state(server),
             Repair::Flavor(..) => register::shape(server),
-            Repair::Nics(_) | Repair::Disks(_) => register::nics(server),
+            Repair::Nics(_) | Repair::Disks(_) | Repair::Rescue(_) => register::nics(server),
             _ => register::job(server),
         };
         let later = told.job > self.last_job

@@ -10,7 +10,9 @@ use agents::message::{InstanceDisk, InstanceNic};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::dispatch::machine;
 use crate::dispatch::register::JobStatus;
+use crate::ganeti::job;
 use crate::ganeti::naming::Naming;
 use crate::ganeti::rapi::{Rapi, RapiError};
 
@@ -48,6 +50,8 @@ pub struct Instance {
     pub nics: Vec<InstanceNic>,
     pub disks: Vec<InstanceDisk>,
     pub tags: Vec<String>,
+    /// It boots from an image in its CD drive; none: its hypervisor does not tell.
+    pub rescue: Option<bool>,
 }
 
 /// A network.
@@ -83,6 +87,8 @@ struct InstanceAnswer {
     oper_state: Option<bool>,
     #[serde(default)]
     beparams: BeparamsAnswer,
+    #[serde(default)]
+    hvparams: Value,
     #[serde(default)]
     tags: Vec<String>,
     #[serde(rename = "nic.names", default)]
@@ -266,6 +272,7 @@ impl InstanceAnswer {
             shape: self.beparams.vcpus.zip(self.beparams.maxmem),
             nics,
             disks,
+            rescue: job::boot(&self.hvparams).map(|params| machine::rescues(&params)),
             tags: self.tags,
         }
     }

@@ -14,6 +14,7 @@ use super::seen::{self, Seen};
 use crate::dispatch::machine::{BUILD, ERROR, STARTED, STOPPED};
 use crate::dispatch::register::JobStatus;
 use crate::dispatch::{disks, nics};
+use crate::ganeti::label;
 use crate::ganeti::naming::Naming;
 
 fn naming() -> Naming {
@@ -81,17 +82,24 @@ fn instance() -> impl Strategy<Value = seen::Instance> {
         prop::collection::vec(seen_nic(), 0..3),
         prop::collection::vec(seen_disk(), 0..3),
         prop::collection::vec(
-            (0..6_i64).prop_map(|nic| format!("synnefo:network:snf-nic-{nic}:protected")),
-            0..2,
+            prop_oneof![
+                (0..6_i64).prop_map(|nic| format!("synnefo:network:snf-nic-{nic}:protected")),
+                prop::sample::select(vec!["a", "b"]).prop_map(|name| label::tag(name).unwrap()),
+            ],
+            0..3,
         ),
+        any::<Option<bool>>(),
     )
-        .prop_map(|(running, shape, nics, disks, tags)| seen::Instance {
-            running,
-            shape,
-            nics,
-            disks,
-            tags,
-        })
+        .prop_map(
+            |(running, shape, nics, disks, tags, rescue)| seen::Instance {
+                running,
+                shape,
+                nics,
+                disks,
+                tags,
+                rescue,
+            },
+        )
 }
 
 fn known_nic() -> impl Strategy<Value = known::Nic> {
@@ -118,9 +126,14 @@ fn server() -> impl Strategy<Value = known::Server> {
         1..3_i64,
         prop::collection::vec(known_nic(), 0..3),
         prop::collection::vec((1..4_i64, 0..3_i32, 1..3_i64), 0..3),
+        (
+            prop::collection::btree_set(prop::sample::select(vec!["a", "b"]), 0..2),
+            any::<bool>(),
+        ),
     )
         .prop_map(
-            |(state, failed, task, task_job, waiting, vcpus, mut nics, disks)| {
+            |(state, failed, task, task_job, waiting, vcpus, mut nics, disks, more)| {
+                let (labels, rescue) = more;
                 let mut ids = HashSet::new();
                 nics.retain(|nic| ids.insert(nic.id));
                 let mut ids = HashSet::new();
@@ -137,6 +150,8 @@ fn server() -> impl Strategy<Value = known::Server> {
                         .map(|(id, index, size)| known::Disk { id, index, size })
                         .filter(|disk| ids.insert(disk.id))
                         .collect(),
+                    labels: labels.into_iter().map(str::to_owned).collect(),
+                    rescue,
                 }
             },
         )
@@ -229,6 +244,8 @@ fn apply(world: &mut World, difference: &Difference) {
                 }
                 Repair::State(state) => server.state = state.to_owned(),
                 Repair::Flavor(vcpus, memory) => server.shape = (vcpus, memory),
+                Repair::Labels(list) => server.labels = list,
+                Repair::Rescue(rescue) => server.rescue = rescue,
                 Repair::EndTask => (server.task, server.task_job) = (None, None),
                 Repair::Nics(list) => {
                     let mut new = Vec::new();
@@ -428,6 +445,7 @@ fn pair() -> World {
             uuid: None,
         }],
         tags: Vec::new(),
+        rescue: Some(false),
     };
     let server = known::Server {
         state: STARTED.to_owned(),

@@ -256,6 +256,9 @@ async fn answer(State(rapi): State<FakeRapi>, request: Request) -> Response {
                 "instance_name": instance_of(&path, &body),
                 "network_name": network_of(&path, &body),
                 "beparams": body["beparams"],
+                "kind": "instance",
+                "name": instance_of(&path, &body),
+                "tags": tags_of(&query),
                 "reason": [["gnt:user", reason, 1]],
             }],
         }),
@@ -475,10 +478,10 @@ fn network_of(path: &str, body: &Value) -> Value {
 
 /// The tags that a call is about.
 fn tags_of(query: &str) -> Vec<String> {
-    query
-        .split('&')
-        .filter_map(|pair| pair.strip_prefix("tag="))
-        .map(|tag| tag.replace("%3A", ":"))
+    let url = reqwest::Url::parse(&format!("http://rapi/?{query}")).unwrap();
+    url.query_pairs()
+        .filter(|(name, _)| name == "tag")
+        .map(|(_, tag)| tag.into_owned())
         .collect()
 }
 
@@ -508,6 +511,10 @@ fn change_instance(inner: &mut Inner, opcode: &str, path: &str, query: &str, bod
                 ("disk.names", column("name")),
                 ("disk.sizes", column("size")),
                 ("beparams", body["beparams"].clone()),
+                (
+                    "tags",
+                    body.get("tags").cloned().unwrap_or_else(|| json!([])),
+                ),
             ];
             let fields = fields.map(|(name, value): (_, Value)| (name.to_owned(), value));
             inner.fields.insert(name.clone(), fields.into());
@@ -540,6 +547,22 @@ fn change_instance(inner: &mut Inner, opcode: &str, path: &str, query: &str, bod
             tags.as_array_mut().unwrap().extend(new);
         }
         "OP_INSTANCE_SET_PARAMS" => {
+            if let Some(params) = body["hvparams"].as_object() {
+                let fields = inner.fields.entry(name.clone()).or_default();
+                let effective = params.iter().map(|(name, value)| {
+                    let reset = value == "default";
+                    let standard = if name == "boot_order" { "disk" } else { "" };
+                    (
+                        name.clone(),
+                        if reset {
+                            json!(standard)
+                        } else {
+                            value.clone()
+                        },
+                    )
+                });
+                fields.insert("hvparams".to_owned(), Value::Object(effective.collect()));
+            }
             let Some(nics) = inner.instances.get_mut(&name) else {
                 return;
             };

@@ -27,13 +27,14 @@ impl Drop for Dispatcher {
 }
 
 /// All the queues.
-pub const QUEUES: [&str; 7] = [
+pub const QUEUES: [&str; 8] = [
     "op",
     "network",
     "net",
     "progress",
     "cluster",
     "heartbeat",
+    "ask",
     "dead",
 ];
 

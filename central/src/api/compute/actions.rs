@@ -11,7 +11,7 @@ use super::{attachment, find};
 use crate::api::body::{Body, Field};
 use crate::api::caller::Caller;
 use crate::api::context::Context;
-use crate::api::fault::Fault;
+use crate::api::fault::{Fault, Kind};
 use crate::api::network::floating_ips;
 use crate::api::{console, network};
 use crate::dispatch::machine::{STARTED, STOPPED};
@@ -47,6 +47,8 @@ pub async fn act(
         "firewallProfile" => firewall_profile(&api, &caller, &id, &arguments).await,
         "console" => console::cyclades(&api, &caller, &id, &arguments).await,
         "os-getVNCConsole" => console::nova(&api, &caller, &id, &arguments).await,
+        "rescue" => rescue(&api, &caller, &id, &arguments, true).await,
+        "unrescue" => rescue(&api, &caller, &id, &arguments, false).await,
         "resize" => resize(&api, &caller, &id, &arguments).await,
         "changePassword"
         | "rebuild"
@@ -156,6 +158,45 @@ async fn resize(
     };
     let request = |server: &server::Model| request::resize(&api.ganeti().naming, server.id, &new);
     task::simply(api, caller, id, &wish, request).await?;
+    Ok(accepted())
+}
+
+/// Has a server boot from the rescue image at its next start, or from its disk again.
+async fn rescue(
+    api: &Context,
+    caller: &Caller,
+    id: &str,
+    arguments: &Field<'_>,
+    begin: bool,
+) -> Result<Response, Fault> {
+    let Some(image) = api.config().rescue_image.as_deref() else {
+        return Err(Fault::new(
+            Kind::FeatureNotEnabled,
+            "there is no rescue image",
+        ));
+    };
+    if !arguments.is_null()
+        && let Some(field) = arguments.object()?.get("rescue_image_ref")
+        && !field.is_null()
+    {
+        return Err(field.refuse("there is one rescue image only: it cannot be chosen"));
+    }
+    let wish = Wish {
+        task: if begin { "RESCUING" } else { "UNRESCUING" },
+        kind: if begin { "rescue" } else { "unrescue" },
+        allowed: &[STOPPED],
+    };
+    let Some(begun) = task::begin(api, caller, id, &wish).await? else {
+        return Ok(accepted());
+    };
+    if begun.server.rescue == begin {
+        let text = if begin { "is" } else { "is not" };
+        let text = format!("server {id} {text} in rescue mode");
+        return Err(caller.dialect.wrong_state(text));
+    }
+    let image = begin.then_some(image);
+    let request = request::rescue(&api.ganeti().naming, begun.server.id, image);
+    begun.ask(api, &request, None).await?;
     Ok(accepted())
 }
 

@@ -27,7 +27,7 @@ use crate::dispatch::{machine, nics};
 use crate::ganeti::addresses::{self, AddressError, Holder};
 use crate::ganeti::request::{self, Creation, Nic};
 use crate::ganeti::submission::Outcome;
-use crate::ganeti::{intent, measurement};
+use crate::ganeti::{intent, label, measurement};
 use crate::model::entity::{
     address, backend, flavor, image, intent as intent_row, network as network_row, port, server,
     server_metadata, server_tag, subnet, volume,
@@ -143,7 +143,12 @@ async fn write_down(
     )
     .await?;
     metadata::put(&transaction, server.id, order.metadata).await?;
-    tags::put(&transaction, server.id, order.tags).await?;
+    tags::begin_with(&transaction, server.id, &order.tags).await?;
+    let labels: Vec<String> = order
+        .tags
+        .iter()
+        .filter_map(|tag| label::tag(tag))
+        .collect();
     let volume_id = insert_volume(&transaction, &server, &flavor).await?;
     let mut nics = Vec::new();
     let mut adopted = Vec::new();
@@ -174,7 +179,7 @@ async fn write_down(
         image,
         volume_id,
         nics: &nics,
-        tags: &[],
+        tags: &labels,
         config_url: told.as_ref().map(|(url, _)| url.as_str()),
     };
     let request = request::create(&api.ganeti().naming, &creation);
@@ -292,6 +297,7 @@ async fn insert_server(
         shape_job: ActiveValue::Set(0),
         shape_rank: ActiveValue::Set(0),
         shape_time: ActiveValue::Set(0),
+        rescue: ActiveValue::Set(false),
     }
     .insert(transaction)
     .await?)

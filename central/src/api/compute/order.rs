@@ -1,6 +1,7 @@
 //! What a user wants when creating a server, read from the body and checked as far as the body
 //! alone allows.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::personality::Inside;
@@ -21,7 +22,7 @@ pub struct Order {
     pub networks: Option<Vec<Wanted>>,
     pub key_name: Option<String>,
     pub inside: Inside,
-    pub tags: Vec<String>,
+    pub tags: BTreeSet<String>,
 }
 
 /// What the server is to be plugged in with.
@@ -69,7 +70,7 @@ impl Order {
             inside: Inside::parse(&server)?,
             tags: match server.get("tags") {
                 Some(field) => tags::parse(&field)?,
-                None => Vec::new(),
+                None => BTreeSet::new(),
             },
         })
     }

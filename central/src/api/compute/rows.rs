@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
 
+use crate::dispatch::labels;
 use crate::model::entity::{network, port, server, server_metadata, server_tag, volume};
 
 /// The rows that hang on servers.
@@ -61,6 +62,8 @@ impl Rows {
             .order_by_asc(server_tag::Column::Tag)
             .all(database)
             .await?
+            .into_iter()
+            .filter(labels::is_shown)
         {
             rows.tags.entry(row.server_id).or_default().push(row.tag);
         }

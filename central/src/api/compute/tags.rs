@@ -1,23 +1,29 @@
 //! `/servers/{id}/tags`: labels that users give their servers.
 //!
-//! They are kept here only. Ganeti's own tags steer agents, and are not for users to write.
+//! The instances have them as well, as tags of a kind of their own ([`crate::ganeti::label`]): so
+//! who works with Ganeti sees them, and may change them there. Ganeti's other tags steer agents, and
+//! are not for users to write.
+
+use std::collections::BTreeSet;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{
-    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
-    IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder,
-};
+use sea_orm::{ActiveModelTrait, ActiveValue, DatabaseTransaction, IntoActiveModel};
 use serde_json::{Value, json};
 
 use super::find;
+use super::task::Wish;
 use crate::api::body::{Body, Field};
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::dispatch::labels;
+use crate::dispatch::machine::{STARTED, STOPPED};
+use crate::ganeti::request::{self, Request};
+use crate::ganeti::submission::Outcome;
+use crate::ganeti::{intent, label};
 use crate::model::entity::{server, server_tag};
 use crate::model::{database, moment};
 
@@ -29,22 +35,24 @@ fn checked(field: &str, tag: &str) -> Result<String, Fault> {
     let fits = !tag.is_empty()
         && tag.chars().count() <= LENGTH
         && !tag.chars().any(|c| c.is_control() || c == '/' || c == ',');
-    if fits {
-        Ok(tag.to_owned())
-    } else {
-        Err(Fault::field(
+    if !fits {
+        return Err(Fault::field(
             field,
             tag,
             "must have 1 to 60 characters, none of them / or , or a control character",
-        ))
+        ));
     }
+    if label::tag(tag).is_none() {
+        return Err(Fault::field(field, tag, "is too long for the cluster"));
+    }
+    Ok(tag.to_owned())
 }
 
 /// Reads a list of tags.
 ///
 /// # Errors
 /// 400 naming the field; 413: too many.
-pub fn parse(field: &Field<'_>) -> Result<Vec<String>, Fault> {
+pub fn parse(field: &Field<'_>) -> Result<BTreeSet<String>, Fault> {
     let list = field.list(usize::MAX)?;
     if list.len() > TAGS {
         return Err(too_many());
@@ -58,39 +66,88 @@ fn too_many() -> Fault {
     Fault::over_limit(format!("tags: a server has at most {TAGS}"))
 }
 
-async fn of(database: &impl ConnectionTrait, server_id: i64) -> Result<Vec<String>, Fault> {
-    Ok(server_tag::Entity::find()
-        .filter(server_tag::Column::ServerId.eq(server_id))
-        .order_by_asc(server_tag::Column::Tag)
-        .all(database)
-        .await?
-        .into_iter()
-        .map(|row| row.tag)
-        .collect())
-}
-
-/// Gives a server tags; those that it has stay.
+/// The tags that a new server begins with.
 ///
 /// # Errors
 /// The database fails.
-pub async fn put(
+pub async fn begin_with(
     transaction: &DatabaseTransaction,
     server_id: i64,
-    tags: Vec<String>,
+    tags: &BTreeSet<String>,
 ) -> Result<(), Fault> {
     for tag in tags {
-        let row = server_tag::ActiveModel {
-            server_id: ActiveValue::Set(server_id),
-            tag: ActiveValue::Set(tag),
-        };
-        let key = [server_tag::Column::ServerId, server_tag::Column::Tag];
-        server_tag::Entity::insert(row)
-            .on_conflict(OnConflict::columns(key).do_nothing_on(key).to_owned())
-            .exec_without_returning(transaction)
-            .await?;
+        labels::begin_with(transaction, server_id, tag).await?;
     }
     Ok(())
 }
+
+/// Makes the tags of a server others, as `choose` says, and asks Ganeti for it; returns those that
+/// its user sees then.
+///
+/// # Errors
+/// The server is not there or being built; Ganeti cannot be asked: then nothing has changed.
+async fn change(
+    api: &Context,
+    caller: &Caller,
+    id: &str,
+    choose: impl FnOnce(&BTreeSet<String>) -> Result<BTreeSet<String>, Fault>,
+) -> Result<Vec<server_tag::Model>, Fault> {
+    let transaction = database::write(api.database()).await?;
+    let server = find::server_for_change(&transaction, caller, id).await?;
+    STATES.check_state(caller, &server)?;
+    let rows = labels::rows(&transaction, server.id).await?;
+    let before: BTreeSet<String> = shown(&rows).map(|row| row.tag.clone()).collect();
+    let after = choose(&before)?;
+    if after.len() > TAGS {
+        return Err(too_many());
+    }
+    let mut intents = Vec::new();
+    for (there, these) in [(true, &after - &before), (false, &before - &after)] {
+        for tag in &these {
+            let row = rows.iter().find(|row| row.tag == *tag);
+            labels::wish(&transaction, server.id, row, tag, there).await?;
+        }
+        let tags: Vec<String> = these.iter().filter_map(|tag| label::tag(tag)).collect();
+        for request in request::tags(&api.ganeti().naming, server.id, there, &tags) {
+            let backend = server.backend_id;
+            let (kind, server) = (intent::LABEL, Some(server.id));
+            let row = intent::write(&transaction, backend, kind, server, None, &request).await?;
+            intents.push((row.id, request));
+        }
+    }
+    labels::forget(&transaction, server.id).await?;
+    let server_id = server.id;
+    touch(transaction, server).await?;
+    ask(api, server_id, &intents).await?;
+    Ok(labels::rows(api.database(), server_id).await?)
+}
+
+/// Asks Ganeti in order; if it cannot be asked, what was wished and not sent is given up.
+async fn ask(api: &Context, server_id: i64, intents: &[(i64, Request)]) -> Result<(), Fault> {
+    for (place, (id, _)) in intents.iter().enumerate() {
+        let Outcome::NotSent(error) = api.ganeti().submit(*id).await? else {
+            continue;
+        };
+        tracing::error!(server = server_id, kind = intent::LABEL, %error, "Ganeti was not asked");
+        let transaction = database::write(api.database()).await?;
+        for (id, request) in intents.iter().skip(place) {
+            intent::end(&transaction, *id, intent::DROPPED, &error.to_string()).await?;
+            labels::give_up(&transaction, server_id, request).await?;
+        }
+        transaction.commit().await?;
+        return Err(Fault::unavailable(
+            "the cluster of this server cannot be asked now; its tags are not changed",
+        ));
+    }
+    Ok(())
+}
+
+/// The states that an instance is there in.
+const STATES: Wish<'_> = Wish {
+    task: "",
+    kind: "tag",
+    allowed: &[STARTED, STOPPED],
+};
 
 async fn touch(transaction: DatabaseTransaction, server: server::Model) -> Result<(), Fault> {
     let mut row = server.into_active_model();
@@ -100,9 +157,18 @@ async fn touch(transaction: DatabaseTransaction, server: server::Model) -> Resul
     Ok(())
 }
 
-fn list(tags: &[String]) -> Json<Value> {
-    // Nothing is on its way to anywhere.
-    let statuses: Vec<&str> = tags.iter().map(|_| "ACTIVE").collect();
+fn shown(rows: &[server_tag::Model]) -> impl Iterator<Item = &server_tag::Model> {
+    rows.iter().filter(|row| labels::is_shown(row))
+}
+
+/// Whether the instance has it by now.
+fn status(row: &server_tag::Model) -> &'static str {
+    if row.live { "ACTIVE" } else { "PENDADD" }
+}
+
+fn list(rows: &[server_tag::Model]) -> Json<Value> {
+    let tags: Vec<&str> = shown(rows).map(|row| row.tag.as_str()).collect();
+    let statuses: Vec<&str> = shown(rows).map(status).collect();
     Json(json!({"tags": tags, "statuses": statuses}))
 }
 
@@ -112,7 +178,7 @@ pub async fn all(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Fault> {
     let server = find::server(api.database(), &caller, &id).await?;
-    Ok(list(&of(api.database(), server.id).await?))
+    Ok(list(&labels::rows(api.database(), server.id).await?))
 }
 
 pub async fn replace(
@@ -123,16 +189,8 @@ pub async fn replace(
 ) -> Result<Json<Value>, Fault> {
     find::server(api.database(), &caller, &id).await?;
     let tags = parse(&body.object()?.required("tags")?)?;
-    let transaction = database::write(api.database()).await?;
-    let server = find::server_for_change(&transaction, &caller, &id).await?;
-    server_tag::Entity::delete_many()
-        .filter(server_tag::Column::ServerId.eq(server.id))
-        .exec(&transaction)
-        .await?;
-    put(&transaction, server.id, tags).await?;
-    let tags = of(&transaction, server.id).await?;
-    touch(transaction, server).await?;
-    Ok(list(&tags))
+    let rows = change(&api, &caller, &id, |_| Ok(tags)).await?;
+    Ok(list(&rows))
 }
 
 pub async fn remove_all(
@@ -140,28 +198,14 @@ pub async fn remove_all(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Fault> {
-    let transaction = database::write(api.database()).await?;
-    let server = find::server_for_change(&transaction, &caller, &id).await?;
-    let done = server_tag::Entity::delete_many()
-        .filter(server_tag::Column::ServerId.eq(server.id))
-        .exec(&transaction)
-        .await?;
-    if done.rows_affected == 0 {
-        return Err(Fault::not_found("tags of server", &id));
-    }
-    touch(transaction, server).await?;
+    change(&api, &caller, &id, |before| {
+        if before.is_empty() {
+            return Err(Fault::not_found("tags of server", &id));
+        }
+        Ok(BTreeSet::new())
+    })
+    .await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-async fn has(
-    database: &impl ConnectionTrait,
-    server: &server::Model,
-    tag: &str,
-) -> Result<bool, Fault> {
-    let found = server_tag::Entity::find_by_id((server.id, tag.to_owned()))
-        .one(database)
-        .await?;
-    Ok(found.is_some())
 }
 
 pub async fn one(
@@ -170,10 +214,11 @@ pub async fn one(
     Path((id, tag)): Path<(String, String)>,
 ) -> Result<Response, Fault> {
     let server = find::server(api.database(), &caller, &id).await?;
-    if !has(api.database(), &server, &tag).await? {
-        return Err(Fault::not_found("tag", &tag));
-    }
-    let status = [("tag-status", HeaderValue::from_static("ACTIVE"))];
+    let rows = labels::rows(api.database(), server.id).await?;
+    let row = shown(&rows)
+        .find(|row| row.tag == tag)
+        .ok_or_else(|| Fault::not_found("tag", &tag))?;
+    let status = [("tag-status", HeaderValue::from_static(status(row)))];
     Ok((StatusCode::NO_CONTENT, status).into_response())
 }
 
@@ -182,26 +227,24 @@ pub async fn add(
     caller: Caller,
     Path((id, tag)): Path<(String, String)>,
 ) -> Result<Response, Fault> {
-    let transaction = database::write(api.database()).await?;
-    let server = find::server_for_change(&transaction, &caller, &id).await?;
+    find::server(api.database(), &caller, &id).await?;
     let tag = checked("tag", &tag)?;
-    if has(&transaction, &server, &tag).await? {
+    let mut had = false;
+    change(&api, &caller, &id, |before| {
+        had = before.contains(&tag);
+        let mut after = before.clone();
+        after.insert(tag.clone());
+        Ok(after)
+    })
+    .await?;
+    if had {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let count = server_tag::Entity::find()
-        .filter(server_tag::Column::ServerId.eq(server.id))
-        .count(&transaction)
-        .await?;
-    if count >= u64::try_from(TAGS).unwrap_or(u64::MAX) {
-        return Err(too_many());
-    }
-    put(&transaction, server.id, vec![tag.clone()]).await?;
     let mut url = reqwest::Url::parse(&caller.url("/")).map_err(Fault::internal)?;
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty()
             .extend(["compute", "v2.0", "servers", &id, "tags", &tag]);
     }
-    touch(transaction, server).await?;
     Ok((StatusCode::CREATED, [(header::LOCATION, url.to_string())]).into_response())
 }
 
@@ -210,14 +253,14 @@ pub async fn remove(
     caller: Caller,
     Path((id, tag)): Path<(String, String)>,
 ) -> Result<StatusCode, Fault> {
-    let transaction = database::write(api.database()).await?;
-    let server = find::server_for_change(&transaction, &caller, &id).await?;
-    let done = server_tag::Entity::delete_by_id((server.id, tag.clone()))
-        .exec(&transaction)
-        .await?;
-    if done.rows_affected == 0 {
-        return Err(Fault::not_found("tag", &tag));
-    }
-    touch(transaction, server).await?;
+    change(&api, &caller, &id, |before| {
+        let mut after = before.clone();
+        if after.remove(&tag) {
+            Ok(after)
+        } else {
+            Err(Fault::not_found("tag", &tag))
+        }
+    })
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -30,18 +30,27 @@ impl Wish<'_> {
         if self.allowed.is_empty() {
             return Ok(());
         }
+        self.check_state(caller, server)?;
+        match &server.task {
+            Some(task) => Err(caller.dialect.wrong_state(format!(
+                "server {} is busy: {}",
+                server.id,
+                task.to_lowercase()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether its state allows it, whatever is going on.
+    ///
+    /// # Errors
+    /// 409, or 400 where that is the dialect's: it does not.
+    pub fn check_state(&self, caller: &Caller, server: &server::Model) -> Result<(), Fault> {
         if server.state == machine::BUILD {
             return Err(Fault::new(
                 Kind::BuildInProgress,
                 format!("server {} is being built", server.id),
             ));
-        }
-        if let Some(task) = &server.task {
-            return Err(caller.dialect.wrong_state(format!(
-                "server {} is busy: {}",
-                server.id,
-                task.to_lowercase()
-            )));
         }
         if !self.allowed.contains(&server.state.as_str()) {
             return Err(caller.dialect.wrong_state(format!(

@@ -115,7 +115,7 @@ pub fn full(caller: &Caller, server: &server::Model, rows: &Rows) -> Value {
         "SNF:task_state": task.unwrap_or_default(),
         "SNF:fqdn": "",
         "SNF:port_forwarding": {},
-        "SNF:rescue": false,
+        "SNF:rescue": server.rescue,
         "OS-EXT-STS:task_state": task.map(str::to_lowercase),
         "OS-EXT-STS:vm_state": vm_state,
         "OS-EXT-STS:power_state": power,

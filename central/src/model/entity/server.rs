@@ -24,6 +24,8 @@ pub struct Model {
     pub task_intent: Option<i64>,
     pub task_job: Option<i64>,
     pub suspended: bool,
+    /// It boots from the rescue image
+    pub rescue: bool,
     pub created_at: i64,
     pub updated_at: i64,
     pub deleted_at: Option<i64>,

@@ -1,8 +1,8 @@
-//! What a server is told once, and the labels that it has.
+//! What a server is told once, the labels that it has, and whether it is being rescued.
 
 use sea_orm_migration::prelude::*;
 
-/// The tables of one-shot parameters and of labels.
+/// The tables of one-shot parameters and of labels; a column for rescue.
 pub struct Servers;
 
 impl MigrationName for Servers {
@@ -17,6 +17,11 @@ impl MigrationTrait for Servers {
         for mut table in [one_shots(), server_tags()] {
             manager.create_table(table.if_not_exists().take()).await?;
         }
+        let rescue = Table::alter()
+            .table("servers")
+            .add_column(ColumnDef::new("rescue").boolean().not_null().default(false))
+            .take();
+        manager.alter_table(rescue).await?;
         for column in ["server_id", "expires_at"] {
             let index = Index::create()
                 .name(format!("one_shots_{column}"))
@@ -50,6 +55,16 @@ fn server_tags() -> TableCreateStatement {
         .table("server_tags")
         .col(ColumnDef::new("server_id").big_integer().not_null())
         .col(ColumnDef::new("tag").string_len(60).not_null())
+        .col(ColumnDef::new("live").boolean().not_null().default(true))
+        .col(ColumnDef::new("wanted").boolean())
+        .col(ColumnDef::new("job_id").big_integer().not_null().default(0))
+        .col(ColumnDef::new("job_rank").integer().not_null().default(0))
+        .col(
+            ColumnDef::new("job_time")
+                .big_integer()
+                .not_null()
+                .default(0),
+        )
         .primary_key(Index::create().col("server_id").col("tag"))
         .foreign_key(
             ForeignKey::create()
