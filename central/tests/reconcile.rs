@@ -194,6 +194,12 @@ async fn everything_comes_right(central: Central) {
         rapi.instances() == [format!("snf-{other}"), "somebody-elses".to_owned()]
     })
     .await;
+    // Its job is written down when Ganeti has answered.
+    until("the job in the audit", async || {
+        let entries = audit(&database).await;
+        entries.iter().any(|entry| entry.1 == "orphan" && entry.4)
+    })
+    .await;
 
     let entries = audit(&database).await;
     let server = format!("server {id}");
