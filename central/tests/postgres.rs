@@ -10,8 +10,12 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use harness::postgres::Postgres;
 use harness::scratch::Scratch;
+use sea_orm::{ConnectionTrait, Database, Statement};
 use serde_json::json;
 use support::rapi::FakeRapi;
 use support::{Central, until};
@@ -94,4 +98,59 @@ async fn status_deleted(central: &Central, path: &str) {
         central.get(path).await.body["server"]["status"] == "DELETED"
     })
     .await;
+}
+
+const MANY: usize = 500;
+
+/// All of them are made by clients that ask again when they are told to come later.
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_servers_at_once_are_each_made_once_and_fill_the_quota_exactly() {
+    let scratch = Scratch::new("central-many").unwrap();
+    let server = server(&scratch);
+    let folder = tempfile::tempdir().unwrap();
+    let rapi = FakeRapi::start().await;
+    let central = Central::on(rapi, folder, &server.uri(), "").await;
+    let database = Database::connect(&server.uri()).await.unwrap();
+    for statement in [
+        // Room for them all.
+        "UPDATE flavors SET ram = 1, disk = 0, vcpus = 0 WHERE name = 'tiny'",
+        "UPDATE images SET min_ram = 0",
+        "INSERT INTO quotas (project_id, resource, most) \
+         SELECT id, 'servers', 500 FROM projects WHERE name = 'wonderland'",
+    ] {
+        database.execute_unprepared(statement).await.unwrap();
+    }
+    let order = central.order("one of many", &[]).await;
+    let path = "/compute/v2.0/servers";
+    let one = async || loop {
+        let answer = central.post(path, order.clone()).await;
+        match answer.status.as_u16() {
+            202 => break,
+            503 => tokio::time::sleep(Duration::from_millis(500)).await,
+            _ => panic!("{answer:?}"),
+        }
+    };
+    futures_util::future::join_all((0..MANY).map(|_| one())).await;
+    let one_more = central.post(path, order.clone()).await;
+    one_more.fault(413, "overLimit");
+
+    let calls = central.rapi.submissions();
+    let names: BTreeSet<String> = calls
+        .iter()
+        .map(|call| call.body["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!((calls.len(), names.len()), (MANY, MANY));
+    let query = "SELECT (SELECT COUNT(*) FROM servers WHERE deleted_at IS NULL), \
+                 (SELECT COUNT(*) FROM intents WHERE state = 'submitted'), \
+                 (SELECT COUNT(*) FROM intents)";
+    let backend = database.get_database_backend();
+    let row = database
+        .query_one_raw(Statement::from_string(backend, query))
+        .await
+        .unwrap()
+        .unwrap();
+    for column in 0..3 {
+        let count: i64 = row.try_get_by_index(column).unwrap();
+        assert_eq!(usize::try_from(count).unwrap(), MANY, "column {column}");
+    }
 }
