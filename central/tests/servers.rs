@@ -738,6 +738,8 @@ async fn hosts_are_for_administrators() {
         .unwrap();
     central.create("running", &[]).await;
     let path = format!("{compute}/os-hypervisors/detail");
+    // What is known of a token is two seconds old at most.
+    until("the role", async || central.get(&path).await.status == 200).await;
     let all = central.get(&path).await.expect(200);
     let host = &all["hypervisors"][0];
     assert_eq!(host["hypervisor_hostname"], "cluster");

@@ -1,5 +1,7 @@
 //! Who is asking: the token, its user and project, and by which mount they came.
 
+use std::time::Instant;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -130,6 +132,7 @@ fn base_url(headers: &HeaderMap, configured: Option<&str>) -> String {
 }
 
 /// A token's owner.
+#[derive(Clone)]
 pub struct Identity {
     pub token: token::Model,
     pub user: user::Model,
@@ -141,7 +144,14 @@ pub struct Identity {
 /// # Errors
 /// The database fails.
 pub async fn identify(api: &Context, given: &str) -> Result<Option<Identity>, Fault> {
-    let found = token::Entity::find_by_id(digest(given))
+    let digest = digest(given);
+    let now = Instant::now();
+    let expired = |identity: &Identity| identity.token.expires_at <= moment::now();
+    if let Some(identity) = api.known_tokens().get(&digest, now) {
+        return Ok((!expired(&identity)).then_some(identity));
+    }
+    let begun = api.known_tokens().begin(now);
+    let found = token::Entity::find_by_id(digest.as_str())
         .filter(token::Column::ExpiresAt.gt(moment::now()))
         .one(api.database())
         .await?;
@@ -161,11 +171,13 @@ pub async fn identify(api: &Context, given: &str) -> Result<Option<Identity>, Fa
         .map(|membership| membership.role);
     // Who was put out of a project has no business there, whatever the token says.
     let Some(role) = role else { return Ok(None) };
-    Ok(Some(Identity {
+    let identity = Identity {
         admin: user.admin || role == "admin",
         token,
         user,
-    }))
+    };
+    api.known_tokens().put(begun, digest, identity.clone());
+    Ok(Some(identity))
 }
 
 /// What is kept of a token. It has 256 bits of its own, so a plain hash is enough, and looking

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sea_orm::DatabaseConnection;
 
 use super::identity::attempts::Attempts;
+use super::known_tokens::KnownTokens;
 use crate::config::Config;
 use crate::ganeti::submission::Submitter;
 
@@ -16,6 +17,7 @@ struct Inner {
     config: Config,
     ganeti: Arc<Submitter>,
     attempts: Attempts,
+    known_tokens: KnownTokens,
 }
 
 impl Context {
@@ -24,6 +26,7 @@ impl Context {
             config,
             ganeti,
             attempts: Attempts::default(),
+            known_tokens: KnownTokens::default(),
         }))
     }
 
@@ -38,6 +41,11 @@ impl Context {
     /// The wrong passwords of late.
     pub fn attempts(&self) -> &Attempts {
         &self.0.attempts
+    }
+
+    /// The tokens of late.
+    pub fn known_tokens(&self) -> &KnownTokens {
+        &self.0.known_tokens
     }
 
     pub fn ganeti(&self) -> &Arc<Submitter> {

@@ -11,6 +11,7 @@ pub mod fault;
 mod health;
 pub mod identity;
 mod image;
+mod known_tokens;
 mod links;
 mod network;
 pub mod one_shot;

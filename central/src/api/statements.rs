@@ -56,7 +56,8 @@ cidr = "10.0.0.0/16"
 struct Counted {
     database: DatabaseConnection,
     statements: Arc<AtomicUsize>,
-    api: Context,
+    config: Config,
+    ganeti: Arc<Submitter>,
     _folder: tempfile::TempDir,
 }
 
@@ -85,7 +86,8 @@ impl Counted {
         Self {
             database,
             statements,
-            api: Context::new(config, ganeti),
+            config,
+            ganeti,
             _folder: folder,
         }
     }
@@ -140,7 +142,9 @@ impl Counted {
             .body(Body::empty())
             .unwrap();
         let before = self.statements.load(Ordering::Relaxed);
-        let response = router(self.api.clone()).oneshot(request).await.unwrap();
+        // One of its own, which remembers no token.
+        let api = Context::new(self.config.clone(), Arc::clone(&self.ganeti));
+        let response = router(api).oneshot(request).await.unwrap();
         let after = self.statements.load(Ordering::Relaxed);
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         let bytes = axum::body::to_bytes(response.into_body(), 1 << 26)

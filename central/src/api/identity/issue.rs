@@ -43,8 +43,10 @@ pub async fn issue(api: &Context, user: &user::Model, project_id: &str) -> Resul
 /// # Errors
 /// The database fails.
 pub async fn revoke(api: &Context, token: &str) -> Result<bool, Fault> {
-    let done = token::Entity::delete_by_id(digest(token))
+    let digest = digest(token);
+    let done = token::Entity::delete_by_id(digest.as_str())
         .exec(api.database())
         .await?;
+    api.known_tokens().revoke(&digest);
     Ok(done.rows_affected > 0)
 }

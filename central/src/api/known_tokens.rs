@@ -1,0 +1,143 @@
+//! Tokens whose owners were looked up a moment ago: a client that sends many requests costs one
+//! look-up every other second, not three statements each.
+//!
+//! What this process revokes is not good from then on. What another one changes, or somebody at a
+//! shell, is noticed after [`FRESH`].
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::caller::Identity;
+
+/// How long what was looked up is good.
+const FRESH: Duration = Duration::from_secs(2);
+/// How many are remembered.
+const MOST: usize = 10_000;
+
+#[derive(Default)]
+struct Inner {
+    /// By the token's digest: since when, and whose.
+    known: HashMap<String, (Instant, Identity)>,
+    /// How often something was revoked.
+    revocations: u64,
+}
+
+/// The tokens, shared by all requests.
+#[derive(Default)]
+pub struct KnownTokens(Mutex<Inner>);
+
+/// What was so when a look-up began.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun {
+    at: Instant,
+    revocations: u64,
+}
+
+impl KnownTokens {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Each change is whole, whatever fell over beside it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The owner, if it was looked up a moment ago.
+    pub fn get(&self, digest: &str, now: Instant) -> Option<Identity> {
+        let inner = self.inner();
+        let (since, identity) = inner.known.get(digest)?;
+        (now.saturating_duration_since(*since) < FRESH).then(|| identity.clone())
+    }
+
+    /// To be called before a look-up.
+    pub fn begin(&self, now: Instant) -> Begun {
+        Begun {
+            at: now,
+            revocations: self.inner().revocations,
+        }
+    }
+
+    /// Remembers what was looked up, unless something was revoked meanwhile: that may be it.
+    pub fn put(&self, begun: Begun, digest: String, identity: Identity) {
+        let mut inner = self.inner();
+        if inner.revocations != begun.revocations {
+            return;
+        }
+        if inner.known.len() >= MOST && !inner.known.contains_key(&digest) {
+            inner
+                .known
+                .retain(|_, (since, _)| begun.at.saturating_duration_since(*since) < FRESH);
+            if inner.known.len() >= MOST {
+                inner.known.clear();
+            }
+        }
+        inner.known.insert(digest, (begun.at, identity));
+    }
+
+    /// A token is no longer good.
+    pub fn revoke(&self, digest: &str) {
+        let mut inner = self.inner();
+        inner.revocations = inner.revocations.wrapping_add(1);
+        inner.known.remove(digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::entity::{token, user};
+
+    fn identity() -> Identity {
+        Identity {
+            token: token::Model {
+                digest: String::new(),
+                user_id: String::new(),
+                project_id: None,
+                issued_at: 0,
+                expires_at: i64::MAX,
+            },
+            user: user::Model {
+                id: String::new(),
+                name: String::new(),
+                email: None,
+                password_hash: None,
+                enabled: true,
+                admin: false,
+                project_id: String::new(),
+                created_at: 0,
+            },
+            admin: false,
+        }
+    }
+
+    #[test]
+    fn what_was_looked_up_is_good_for_a_moment() {
+        let known = KnownTokens::default();
+        let now = Instant::now();
+        known.put(known.begin(now), "a".to_owned(), identity());
+        assert!(known.get("a", now).is_some());
+        assert!(known.get("b", now).is_none());
+        assert!(known.get("a", now + FRESH).is_none());
+    }
+
+    #[test]
+    fn what_was_revoked_is_not_good_even_if_it_was_being_looked_up() {
+        let known = KnownTokens::default();
+        let now = Instant::now();
+        known.put(known.begin(now), "a".to_owned(), identity());
+        let begun = known.begin(now);
+        known.revoke("a");
+        assert!(known.get("a", now).is_none());
+        known.put(begun, "a".to_owned(), identity());
+        assert!(known.get("a", now).is_none());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let known = KnownTokens::default();
+        let now = Instant::now();
+        for number in 0..MOST + 10 {
+            known.put(known.begin(now), number.to_string(), identity());
+        }
+        assert!(known.inner().known.len() <= MOST);
+        assert!(known.get(&(MOST + 9).to_string(), now).is_some());
+    }
+}
