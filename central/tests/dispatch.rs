@@ -183,6 +183,12 @@ fn a_queue_without_a_leader_keeps_no_other_waiting() {
         })
         .await;
         assert!(!served("heartbeat").await);
+        // The new consumers take no more at once than the old ones did.
+        let listed = broker
+            .ctl("list_consumers queue_name prefetch_count")
+            .unwrap()
+            .stdout;
+        assert!(listed.contains("central.snf.op\t64\n"), "{listed}");
         // It comes back, and is served.
         broker
             .ctl(&format!("eval sys:resume({heartbeat})."))
