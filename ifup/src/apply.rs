@@ -125,12 +125,12 @@ impl Host {
     }
 
     fn reserve(&mut self, reserved: &Reserved) {
-        self.release(reserved);
+        self.forget(reserved);
         self.reserved.push(*reserved);
         self.unsaid.push(*reserved);
     }
 
-    fn release(&mut self, reserved: &Reserved) {
+    fn forget(&mut self, reserved: &Reserved) {
         self.reserved.retain(|other| other != reserved);
         self.unsaid.retain(|other| other != reserved);
     }
@@ -358,7 +358,7 @@ impl Host {
                 };
                 // Of what was never said there is nothing to take back.
                 let said = !self.unsaid.contains(&reserved);
-                self.release(&reserved);
+                self.forget(&reserved);
                 if said {
                     let mut batch = Batch::new();
                     install::reserve(&mut batch, &reserved, false);

@@ -378,6 +378,35 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_is_of_a_nic_by_its_name_or_uuid_or_index() {
+        let uuid = "21efaed6-059d-4f5a-b6a8-5c6848166c7b";
+        let names = [
+            ("INTERFACE_NAME", "snf-nic-2"),
+            ("INTERFACE_UUID", uuid),
+            ("INTERFACE_INDEX", "3"),
+        ];
+        let profile = |tags: &str| {
+            let mut changes = names.to_vec();
+            changes.push(("TAGS", tags));
+            request(&changes).unwrap().profile
+        };
+        for name in ["snf-nic-2", uuid, "3"] {
+            let tag = format!("x synnefo:network:{name}:limited");
+            assert_eq!(profile(&tag).as_deref(), Some("limited"), "{tag}");
+        }
+        for other in ["snf-nic-3", "0", "", "*"] {
+            let tag = format!("synnefo:network:{other}:limited");
+            assert_eq!(profile(&tag), None, "{tag}");
+        }
+        let both = "synnefo:network:3:limited synnefo:network:snf-nic-2:protected";
+        assert_eq!(
+            profile(both).as_deref(),
+            Some("protected"),
+            "the name counts first"
+        );
+    }
+
+    #[test]
     fn the_address_of_the_nic_may_be_ipv6() {
         let both = request(&[("IP", "fd66:2::7")]).unwrap();
         assert_eq!(both.ipv4, None);

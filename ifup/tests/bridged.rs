@@ -107,7 +107,7 @@ fn what_cannot_be_is_refused_and_nothing_is_changed() {
     let _tap = Tap::new(&node.namespace, "tap0").unwrap();
     let bare = node.dump();
     type Changes = &'static [(&'static str, &'static str)];
-    let cases: [(Changes, i32, &str); 9] = [
+    let cases: [(Changes, i32, &str); 13] = [
         (&[("LINK", "br9")], 1, "LINK=br9: no such bridge"),
         (&[("LINK", "veth0")], 1, "LINK=veth0: not a bridge"),
         (
@@ -129,6 +129,22 @@ fn what_cannot_be_is_refused_and_nothing_is_changed() {
             "MAC=\"aa:00:00:00:00:0g\": ",
         ),
         (&[("LINK", "br0\nbr1")], 65, "control character"),
+        (
+            &[("INTERFACE", "tap0123456789012")],
+            65,
+            "INTERFACE=\"tap0123456789012\": ",
+        ),
+        (
+            &[("TAGS", "snf:nic:0:address:10.66.1")],
+            65,
+            "snf:nic:0:address:10.66.1",
+        ),
+        (
+            &[("NETWORK_GATEWAY", "10.66.2.1")],
+            65,
+            "NETWORK_GATEWAY=\"10.66.2.1\": ",
+        ),
+        (&[("VLAN", ".5000")], 65, "VLAN=\".5000\": "),
     ];
     for (changes, status, text) in cases {
         let error = node.refused(&with(bridged(), changes), status);
@@ -174,6 +190,51 @@ fn a_failure_in_the_middle_leaves_the_state_as_it_was() {
     chattr("-i").unwrap();
     assert_eq!(difference(&before, &node.dump()), "");
     drop(tap);
+}
+
+/// Whoever waits for another call is not made to wait for ever.
+#[test]
+fn a_call_that_waits_ends_by_its_deadline_or_a_signal_and_has_changed_nothing() {
+    let node = Node::with_config("deadline_seconds = 1\n");
+    let _tap = Tap::new(&node.namespace, "tap0").unwrap();
+    node.namespace.ip("link add br0 type bridge").unwrap();
+    let bare = node.dump();
+    let lock = std::fs::File::options()
+        .write(true)
+        .open(node.state().join(".lock"))
+        .unwrap();
+    lock.lock().unwrap();
+    let error = node.refused(&bridged(), 1);
+    assert!(
+        error.contains("not done within 1 s: waiting for"),
+        "{error}"
+    );
+
+    let config = std::fs::read_to_string(node.config()).unwrap();
+    let patient = config.replace("deadline_seconds = 1\n", "deadline_seconds = 3600\n");
+    std::fs::write(node.config(), patient).unwrap();
+    let mut command = node.command(&["up"], &bridged());
+    command.stderr(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    // From when it has the file open, it waits, and heeds signals.
+    let waits = format!("/proc/{pid}/fd");
+    harness::wait::until_true("the call to wait", node::LIMIT, || {
+        let mut open = std::fs::read_dir(&waits).unwrap().flatten();
+        open.any(|fd| std::fs::read_link(fd.path()).is_ok_and(|path| path.ends_with(".lock")))
+    })
+    .unwrap();
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("ended by SIGTERM before: waiting for"),
+        "{said}"
+    );
+    drop(lock);
+    assert_eq!(difference(&bare, &node.dump()), "");
+    node.up(&bridged());
 }
 
 #[test]

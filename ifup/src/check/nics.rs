@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 
+use agents::addr::MacAddr;
 use agents::netlink::nftables::{Copy, Element, Nftables, Table};
 use agents::netlink::{Neighbour, Route, RouteKind, Rtnetlink, Rule};
 
@@ -136,16 +137,10 @@ impl Kernel {
                         && port.unicast_flood == Some(*flood)
                         && port.learning == Some(true)
                 }),
-                Step::Forwarding { mac, bridge, vlans } => {
-                    let mut there = self.index_of(bridge)?.is_some();
-                    for vlan in vlans.iter().copied().map(Some).chain([None]) {
-                        if let Some(bridge) = self.index_of(bridge)? {
-                            let place = self.rtnetlink.forwarding_of(bridge, *mac, vlan)?;
-                            there &= place.is_some_and(|place| place.interface == link.index);
-                        }
-                    }
-                    there
-                }
+                Step::Forwarding { mac, bridge, vlans } => match self.index_of(bridge)? {
+                    Some(bridge) => self.has_place(bridge, *mac, vlans, link.index)?,
+                    None => false,
+                },
                 Step::Vlans(vlans) => {
                     let mut wanted: Vec<(u16, bool)> = vlans.all().collect();
                     wanted.sort_unstable();
@@ -221,6 +216,17 @@ impl Kernel {
             }
         }
         Ok(found)
+    }
+
+    /// Whether a bridge has the address behind the port, in each VLAN and in none.
+    fn has_place(&mut self, bridge: u32, mac: MacAddr, vlans: &[u16], port: u32) -> Result<bool> {
+        for vlan in vlans.iter().copied().map(Some).chain([None]) {
+            let place = self.rtnetlink.forwarding_of(bridge, mac, vlan)?;
+            if place.is_none_or(|place| place.interface != port) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn index_of(&mut self, name: &str) -> Result<Option<u32>> {

@@ -429,6 +429,13 @@ impl List<'_> {
         let packet = ipv4(own, all, 17, offer.get(..8).unwrap_or_default(), &tiny);
         let frame = self.broadcast(IPV4, &packet);
         self.stop("DHCP offer in a tiny first fragment", frame);
+        // Of two that are at the same place some hosts take the one, some the other.
+        let harmless = ipv4(own, all, 17, large.get(..800).unwrap_or_default(), &tiny);
+        let frame = self.broadcast(IPV4, &harmless);
+        self.pass("a first fragment to be written over", frame);
+        let packet = ipv4(own, all, 17, offer.get(..24).unwrap_or_default(), &tiny);
+        let frame = self.broadcast(IPV4, &packet);
+        self.stop("DHCP offer over another first fragment", frame);
         let packet = ipv4(NONE4, all, 17, &discover, &tiny);
         let frame = self.broadcast(IPV4, &packet);
         self.stop("DHCP discover in a fragment", frame);
@@ -890,6 +897,15 @@ impl List<'_> {
         first.extend(message.get(..8).unwrap_or_default());
         let frame = self.group(ALL_NODES, &send(&first));
         self.stop("RA: first of two fragments", frame);
+        // Where the first of a ping was.
+        let mut ping = fragment(58, 0, true);
+        ping.extend(icmp6(local, ALL_NODES, 128, &[7; 1196]));
+        let frame = self.group(ALL_NODES, &send(&ping));
+        self.pass("the first fragment of a ping to be written over", frame);
+        let mut over = fragment(58, 0, false);
+        over.extend(&message);
+        let frame = self.group(ALL_NODES, &send(&over));
+        self.stop("RA over the first fragment of a ping", frame);
         // Its head in the second: only options in the first (RFC 7112 forbids it).
         let mut first = fragment(60, 0, true);
         first.extend(extension(58));

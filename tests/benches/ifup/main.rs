@@ -210,17 +210,32 @@ fn run(command: &mut Command) -> Result<()> {
 struct Times {
     wall: Vec<Duration>,
     cpu: Vec<Duration>,
+    /// Processes and threads that the machine has started meanwhile.
+    started: Vec<u64>,
 }
 
 impl Times {
     fn measure(&mut self, mut command: Command) -> Result<()> {
-        let before = children_cpu()?;
+        let (before, started) = (children_cpu()?, all_started()?);
         let start = Instant::now();
         run(&mut command)?;
         self.wall.push(start.elapsed());
         self.cpu.push(children_cpu()? - before);
+        self.started.push(all_started()? - started);
         Ok(())
     }
+}
+
+/// How many processes and threads the machine has ever started.
+fn all_started() -> Result<u64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("processes "));
+    line.context("processes")?
+        .trim()
+        .parse()
+        .context("processes")
 }
 
 fn children_cpu() -> Result<Duration> {
@@ -267,10 +282,12 @@ fn main() -> Result<()> {
                 ("lean shell up", &lean),
                 ("snf-ifup down", &down),
             ] {
+                // Others start some too: the least of all times is its own.
+                let started = times.started.iter().min().copied().unwrap_or_default();
                 println!(
-                    "  {name:14} wall {}, CPU {}",
+                    "  {name:14} wall {}, CPU {}, processes {started}",
                     show(&times.wall),
-                    show(&times.cpu)
+                    show(&times.cpu),
                 );
             }
             let ratio = |one: Duration, other: Duration| one.as_secs_f64() / other.as_secs_f64();
