@@ -9,6 +9,7 @@ pub mod announce;
 pub mod apply;
 pub mod arguments;
 pub mod check;
+pub mod closing;
 pub mod config;
 pub mod deadline;
 pub mod error;

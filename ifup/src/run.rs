@@ -8,6 +8,7 @@ use agents::netlink::Rtnetlink;
 
 use crate::announce;
 use crate::apply::Host;
+use crate::closing;
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
@@ -117,7 +118,10 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
             drop(lock);
             if announce::is_due(&request) {
                 let frames = announce::frames(&request, &facts);
-                announce::send(&frames, &mut call.host.rtnetlink);
+                let socket = announce::send(&frames, &mut call.host.rtnetlink);
+                if socket.is_some() {
+                    closing::leave_to_a_child();
+                }
             }
             Ok(())
         }
@@ -187,8 +191,11 @@ fn take_down(interface: &str, of: Option<u32>, config: &Config) -> Result<()> {
     };
     call.take_back_surplus(&record, &Plan::default())?;
     Record::remove(&config.state, interface)?;
-    // To close what elements were deleted with takes the kernel milliseconds.
     drop(lock);
+    // What looks after all interfaces stays, and has time.
+    if of.is_none() {
+        closing::leave_to_a_child();
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 mod packet_socket;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 
 use agents::addr::{self, MacAddr};
 use agents::ganeti::nic_environment::MigrationPhase;
@@ -113,8 +114,18 @@ pub fn is_due(request: &Request) -> bool {
 }
 
 /// Says it. Nobody waits for an answer; what fails is logged, and the guest speaks for itself
-/// sooner or later.
-pub fn send(announcements: &[Announcement], rtnetlink: &mut Rtnetlink) {
+/// sooner or later. What is returned takes the kernel milliseconds to close.
+pub fn send(announcements: &[Announcement], rtnetlink: &mut Rtnetlink) -> Option<OwnedFd> {
+    if announcements.is_empty() {
+        return None;
+    }
+    let socket = match packet_socket::open() {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!(%error, "not announced");
+            return None;
+        }
+    };
     let mut index: Option<(&str, u32)> = None;
     for announcement in announcements {
         let name = announcement.interface.as_str();
@@ -125,13 +136,14 @@ pub fn send(announcements: &[Announcement], rtnetlink: &mut Rtnetlink) {
         });
         index = found;
         let sent = match found {
-            Some((_, index)) => packet_socket::send(index, &announcement.frame),
+            Some((_, index)) => packet_socket::send(&socket, index, &announcement.frame),
             None => Err(std::io::ErrorKind::NotFound.into()),
         };
         if let Err(error) = sent {
             tracing::warn!(interface = name, %error, "not announced");
         }
     }
+    Some(socket)
 }
 
 /// Announces the NIC of an interface, by its record.
@@ -147,6 +159,6 @@ pub fn by_record(interface: &str, config: &Config) -> Result<usize> {
     let mut rtnetlink = Rtnetlink::open()?;
     let facts = Facts::find(&request, &mut rtnetlink)?;
     let announcements = frames(&request, &facts);
-    send(&announcements, &mut rtnetlink);
+    drop(send(&announcements, &mut rtnetlink));
     Ok(announcements.len())
 }

@@ -3,18 +3,25 @@
 #![allow(unsafe_code)] // no safe wrapper makes the address of an interface
 
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+/// A socket that only sends.
+///
+/// # Errors
+/// What the kernel says.
+pub fn open() -> io::Result<OwnedFd> {
+    // Protocol 0: it hears nothing.
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket(AddressFamily::Packet, SockType::Raw, flags, None)?)
+}
 
 /// Sends a frame. Never waits.
 ///
 /// # Errors
 /// What the kernel says: the interface is down or gone, or its queue is full.
-pub fn send(interface: u32, frame: &[u8]) -> io::Result<()> {
-    // Protocol 0: it hears nothing.
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
+pub fn send(socket: &OwnedFd, interface: u32, frame: &[u8]) -> io::Result<()> {
     let address = libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET).unwrap_or_default(),
         sll_protocol: 0,
