@@ -290,11 +290,16 @@ impl Source {
     }
 
     fn read(&mut self, id: u64, quiet: bool) -> Option<Batch> {
-        let read = read_job(&self.queue, id, &mut self.content);
-        if self.content.capacity() > KEPT_ROOM {
-            self.content = Vec::new();
+        let mut content = std::mem::take(&mut self.content);
+        let batch = self.read_by(&mut content, id, quiet);
+        if content.capacity() <= KEPT_ROOM {
+            self.content = content;
         }
-        match read {
+        batch
+    }
+
+    fn read_by(&mut self, content: &mut Vec<u8>, id: u64, quiet: bool) -> Option<Batch> {
+        match read_job(&self.queue, id, content) {
             Ok((job, written)) => {
                 self.again.remove(&id);
                 self.batch(&job, written, quiet)
@@ -322,7 +327,7 @@ impl Source {
         }
     }
 
-    fn batch(&mut self, job: &Job, written: Option<SystemTime>, quiet: bool) -> Option<Batch> {
+    fn batch(&mut self, job: &Job<'_>, written: Option<SystemTime>, quiet: bool) -> Option<Batch> {
         let told = self.cursor.open.get(&job.id);
         let now = Told::all_of(job);
         let done = job.is_final();
@@ -385,12 +390,12 @@ fn read_serial(queue: &Path) -> u64 {
         .unwrap_or(0)
 }
 
-/// Reads a job file by way of `content`, whose room is used again.
-fn read_job(
+/// Reads a job file into `content`, whose room is used again.
+fn read_job<'a>(
     queue: &Path,
     id: u64,
-    content: &mut Vec<u8>,
-) -> Result<(Job, Option<SystemTime>), ReadFault> {
+    content: &'a mut Vec<u8>,
+) -> Result<(Job<'a>, Option<SystemTime>), ReadFault> {
     let file = match File::open(queue_path(queue, id)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // archived in the meantime
@@ -402,17 +407,23 @@ fn read_job(
         io::ErrorKind::NotFound => ReadFault::Gone,
         _ => ReadFault::Io(error),
     };
-    let file = file.map_err(fault)?;
+    let mut file = file.map_err(fault)?;
     let metadata = file.metadata().map_err(fault)?;
     let written = metadata.modified().ok();
-    let limit = u64::try_from(job::FILE_LIMIT).unwrap_or(u64::MAX);
-    // room for all of it and a little more, so that it is read at once
-    let length = metadata.len().min(limit).saturating_add(64);
+    let length = usize::try_from(metadata.len())
+        .unwrap_or(usize::MAX)
+        .min(job::FILE_LIMIT);
     content.clear();
-    content.reserve(usize::try_from(length).unwrap_or_default());
-    file.take(limit.saturating_add(1))
-        .read_to_end(content)
-        .map_err(fault)?;
+    content.resize(length, 0);
+    let first = file.read(content).map_err(fault)?;
+    content.truncate(first);
+    // a file is never written again in place: what has its length is whole
+    if first < length || length == job::FILE_LIMIT {
+        let rest = job::FILE_LIMIT.saturating_add(1).saturating_sub(first);
+        file.take(u64::try_from(rest).unwrap_or(u64::MAX))
+            .read_to_end(content)
+            .map_err(fault)?;
+    }
     let job = Job::parse(id, content).map_err(ReadFault::Job)?;
     Ok((job, written))
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use agents::ganeti::hook_environment::{HookEnvironment, HookError, Phase};
+use agents::ganeti::hook_environment::{HookEnvironment, HookError, HookInstance, Phase};
 use agents::ganeti::ssconf::is_same_node;
 use agents::message::EventTime;
 use agents::netlink;
@@ -40,10 +40,10 @@ pub enum RunError {
 }
 
 /// Does what is to be done in this environment; nothing in a pre hook, and nothing after an
-/// operation that is none of ours.
+/// operation that is none of ours. What cannot be done keeps nothing else from being done.
 ///
 /// # Errors
-/// See [`RunError`]; nothing was left in the outbox then.
+/// See [`RunError`]: the first. If it is the environment or the node's name, nothing was done.
 pub fn run(
     config: &Config,
     variables: impl IntoIterator<Item = (String, String)>,
@@ -58,28 +58,48 @@ pub fn run(
         return Ok(());
     }
     let instance = environment.instance()?;
-    if config.end_proxies && neighbours::has_left(&environment, &instance, &node) {
-        let addresses = neighbours::addresses(&instance);
-        neighbours::end_proxies(&addresses).map_err(|source| RunError::Neighbours {
+    let changes = if config.dns && is_same_node(&node, &environment.master) {
+        dns::changes(&environment)?
+    } else {
+        Vec::new()
+    };
+    let ended = if config.end_proxies && neighbours::has_left(&environment, &instance, &node) {
+        end_proxies(&instance)
+    } else {
+        Ok(())
+    };
+    let told = if is_told {
+        tell(config, &environment, &instance, &node)
+    } else {
+        Ok(())
+    };
+    let named = leave_dns(config, &changes);
+    ended
+        .and(told.map_err(|source| outbox_error(config, source)))
+        .and(named.map_err(|source| outbox_error(config, source)))
+}
+
+fn end_proxies(instance: &HookInstance) -> Result<(), RunError> {
+    let addresses = neighbours::addresses(instance);
+    neighbours::end_proxies(&addresses)
+        .map(|_| ())
+        .map_err(|source| RunError::Neighbours {
             instance: instance.name.clone(),
             source,
-        })?;
-    }
-    if is_told {
-        let (id, message) = net_status::message(&environment, &instance, EventTime::now());
-        let left = Entry::new(id, Class::Final, &message)
-            .map_err(io::Error::from)
-            .and_then(|mut entry| {
-                entry.cluster = Some(environment.cluster.clone());
-                entry.origin = Some(format!("{node}/snf-ganeti-hook"));
-                Producer::new(&config.outbox_dir)?.put(&entry)
-            });
-        left.map_err(|source| outbox_error(config, source))?;
-    }
-    if config.dns && is_same_node(&node, &environment.master) {
-        leave_dns(config, &dns::changes(&environment)?)
-            .map_err(|source| outbox_error(config, source))?;
-    }
+        })
+}
+
+fn tell(
+    config: &Config,
+    environment: &HookEnvironment,
+    instance: &HookInstance,
+    node: &str,
+) -> io::Result<()> {
+    let (id, message) = net_status::message(environment, instance, EventTime::now());
+    let mut entry = Entry::new(id, Class::Final, &message)?;
+    entry.cluster = Some(environment.cluster.clone());
+    entry.origin = Some(format!("{node}/snf-ganeti-hook"));
+    Producer::new(&config.outbox_dir)?.put(&entry)?;
     Ok(())
 }
 

@@ -59,14 +59,15 @@ pub fn id_of_name(name: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// A job as its file has it.
+/// A job as its file has it; what is not looked at by everybody stays in the file's text.
 #[derive(Debug, Deserialize)]
-pub struct Job {
+pub struct Job<'a> {
     /// Its number.
     #[serde(deserialize_with = "number")]
     pub id: u64,
     /// Its opcodes, in the order in which they run.
-    pub ops: Vec<Op>,
+    #[serde(borrow)]
+    pub ops: Vec<Op<'a>>,
     /// When it was submitted.
     #[serde(default, rename = "received_timestamp", deserialize_with = "time")]
     pub received: Option<EventTime>,
@@ -78,12 +79,12 @@ pub struct Job {
     pub end: Option<EventTime>,
 }
 
-impl Job {
+impl<'a> Job<'a> {
     /// Parses the file of job `id`.
     ///
     /// # Errors
     /// See [`JobError`].
-    pub fn parse(id: u64, bytes: &[u8]) -> Result<Self, JobError> {
+    pub fn parse(id: u64, bytes: &'a [u8]) -> Result<Self, JobError> {
         if bytes.len() > FILE_LIMIT {
             return Err(JobError::TooLong(bytes.len()));
         }
@@ -114,7 +115,7 @@ impl Job {
 
     /// When `op` (one of this job's) got the status that it has: the time that Ganeti noted
     /// for that status, else the nearest that it did note.
-    pub fn status_time(&self, op: &Op) -> Option<EventTime> {
+    pub fn status_time(&self, op: &Op<'_>) -> Option<EventTime> {
         let noted = match op.status.0.as_str() {
             "queued" => self.received,
             "waiting" | "canceling" => op.start,
@@ -133,14 +134,15 @@ impl Job {
 
 /// One opcode of a job.
 #[derive(Debug, Deserialize)]
-pub struct Op {
+pub struct Op<'a> {
     /// Its parameters, not yet looked at: see [`Op::input`].
-    input: Box<RawValue>,
+    #[serde(borrow)]
+    input: &'a RawValue,
     /// How far it is.
     pub status: Status,
     /// What it returned, not yet looked at: see [`Op::result`].
-    #[serde(default)]
-    result: Option<Box<RawValue>>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
     /// What it has told so far.
     #[serde(default)]
     pub log: Log,
@@ -155,7 +157,7 @@ pub struct Op {
     pub end: Option<EventTime>,
 }
 
-impl Op {
+impl Op<'_> {
     /// Those of its parameters that [`Input`] keeps.
     ///
     /// # Errors
@@ -472,7 +474,8 @@ mod tests {
                 "start_timestamp": [-1, 0], "exec_timestamp": 17, "more": null
             }]
         });
-        let job = Job::parse(7, file.to_string().as_bytes()).unwrap();
+        let file = file.to_string();
+        let job = Job::parse(7, file.as_bytes()).unwrap();
         let op = &job.ops[0];
         assert_eq!(op.status.as_str(), "paused");
         assert!(!job.is_final());

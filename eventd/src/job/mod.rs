@@ -31,8 +31,8 @@ const BODY_LIMIT: usize = 8 << 20;
 
 /// What every message about an opcode says.
 struct Facts<'a> {
-    job: &'a Job,
-    op: &'a Op,
+    job: &'a Job<'a>,
+    op: &'a Op<'a>,
     input: &'a Input,
     event_time: EventTime,
     /// What was told of this opcode before.
@@ -47,7 +47,7 @@ impl Facts<'_> {
 }
 
 /// The messages for what has changed in `job` since `told`, in the order of its opcodes.
-pub fn events(job: &Job, told: Option<&Told>, context: &mut Context<'_>) -> Vec<Entry> {
+pub fn events(job: &Job<'_>, told: Option<&Told>, context: &mut Context<'_>) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (index, op) in job.ops.iter().enumerate() {
         let before = told.and_then(|told| told.op(index));
@@ -151,7 +151,7 @@ fn bounded(id: EventId, class: Class, mut message: Message) -> Result<Entry, ser
 }
 
 /// What ended is worth a line to whoever looks at the log of a quiet day.
-fn log(job: u64, op: &Op, class: Class, message: &Message) {
+fn log(job: u64, op: &Op<'_>, class: Class, message: &Message) {
     let (object, operation) = match message {
         Message::Op(op) => (op.instance.as_str(), op.operation.as_str()),
         Message::Network(network) => (network.network.as_str(), network.operation.as_str()),
@@ -167,7 +167,7 @@ fn log(job: u64, op: &Op, class: Class, message: &Message) {
     }
 }
 
-fn class(op: &Op, before: Option<&str>) -> Class {
+fn class(op: &Op<'_>, before: Option<&str>) -> Class {
     if op.status.is_final() {
         Class::Final
     } else if before == Some(op.status.as_str()) {

@@ -7,10 +7,10 @@ use super::*;
 
 const CONFIG: &[u8] = include_bytes!("../../../agents/testdata/config.data");
 
-fn job(ops: Value) -> Job {
+fn job(ops: Value) -> Job<'static> {
     let file = json!({"id": 7, "ops": ops, "received_timestamp": [10, 1],
         "start_timestamp": [20, 2], "end_timestamp": null});
-    Job::parse(7, file.to_string().as_bytes()).unwrap()
+    Job::parse(7, file.to_string().leak().as_bytes()).unwrap()
 }
 
 fn op(status: &str, input: Value) -> Value {
@@ -18,7 +18,7 @@ fn op(status: &str, input: Value) -> Value {
         "start_timestamp": [21, 0], "exec_timestamp": [22, 0], "end_timestamp": [23, 0]})
 }
 
-fn told(job: &Job, told: Option<&Told>) -> Vec<(Entry, Value)> {
+fn told(job: &Job<'_>, told: Option<&Told>) -> Vec<(Entry, Value)> {
     let config = ConfigData::parse(CONFIG).unwrap();
     let mut context = Context {
         cluster: "c",

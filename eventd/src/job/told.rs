@@ -14,8 +14,8 @@ pub struct OpMark(Box<str>, usize);
 
 impl Told {
     /// All that this version of the job has.
-    pub fn all_of(job: &Job) -> Self {
-        let mark = |op: &Op| OpMark(op.status.as_str().into(), op.log.length);
+    pub fn all_of(job: &Job<'_>) -> Self {
+        let mark = |op: &Op<'_>| OpMark(op.status.as_str().into(), op.log.length);
         Self(job.ops.iter().map(mark).collect())
     }
 
@@ -27,7 +27,7 @@ impl Told {
 
 impl OpMark {
     /// Whether nothing has changed since.
-    pub(super) fn is(&self, op: &Op) -> bool {
+    pub(super) fn is(&self, op: &Op<'_>) -> bool {
         *self.0 == *op.status.as_str() && self.1 == op.log.length
     }
 
