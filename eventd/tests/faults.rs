@@ -20,7 +20,7 @@ use harness::process::Daemon;
 use harness::rabbitmq::{Place, RabbitMq};
 use harness::wait;
 use nix::sys::signal::Signal;
-use rig::{Consumer, NODE, Node, Received, shutdown_job};
+use rig::{Consumer, NODE, Node, PATIENCE, Received, shutdown_job};
 
 const STATES: [&str; 4] = ["queued", "waiting", "running", "success"];
 
@@ -635,6 +635,31 @@ fn an_exchange_that_vanishes_is_declared_again() {
     .unwrap();
     consumer.reconnect().unwrap();
     until_all_final(&mut consumer, 2..=10);
+    assert!(daemon.stop(wait::USUAL).unwrap().success());
+}
+
+#[test]
+fn the_next_host_is_tried_and_somebody_elses_exchange_is_waited_for() {
+    let mut node = Node::new("hosts");
+    let broker = node.start_broker();
+    node.configure("exchange_missing = \"wait\"");
+    let config = fs::read_to_string(node.config()).unwrap();
+    let nobody = "hosts = [\"amqp://guest:guest@127.0.0.1:9/%2f\", ";
+    fs::write(node.config(), config.replacen("hosts = [", nobody, 1)).unwrap();
+    let mut daemon = node.start();
+    // said once, of whichever host came first; the other follows at once
+    daemon.wait_for_log("cannot connect to", PATIENCE).unwrap();
+    for job in 1..=10 {
+        node.write_job(job, &shutdown_job(job, "success"));
+    }
+    wait::until_true("messages to be spooled", PATIENCE, || {
+        outbox_files(&node) > 0
+    })
+    .unwrap();
+    let mut consumer = Consumer::new(&node.netns, &broker.uri()).unwrap();
+    let all = until_all_final(&mut consumer, 1..=10);
+    assert_eq!(all.len(), 10, "each of them once");
+    assert!(!daemon.log().contains("declared the exchange"));
     assert!(daemon.stop(wait::USUAL).unwrap().success());
 }
 

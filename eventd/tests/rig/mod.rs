@@ -29,7 +29,7 @@ pub const NODE: &str = "node1.gnt.lab";
 pub const PORT: u16 = 5672;
 
 /// When a message that must come is given up: a machine may be busy with much else.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A captured version of a job file.
 pub struct Version {
