@@ -228,7 +228,13 @@ impl Engine {
         self.role.is_master()
             && self.stuck.is_empty()
             && self.relay.has_room()
-            && (self.source.live() > 0 || self.relay.wants_more() && self.source.has_work())
+            && if self.relay.wants_more() {
+                self.source.has_work()
+            } else {
+                // while messages flow, to read further ahead takes the processor from those who
+                // take them in
+                self.source.live() > 0 && !self.relay.is_flowing()
+            }
     }
 
     fn read_watch(&mut self) {

@@ -211,7 +211,8 @@ impl Relay {
     }
 
     /// Whether so few messages wait that the connection could run dry. What a rescan has found
-    /// is read no further ahead: what happens now would have to wait behind it.
+    /// is read no further ahead (what happens now would have to wait behind it), and nothing is
+    /// while messages flow.
     pub fn wants_more(&self) -> bool {
         self.waiting.len() < self.window && self.waiting_bytes < WAITING_BYTES
     }
@@ -272,6 +273,12 @@ impl Relay {
         for under_way in &mut self.under_way {
             under_way.since = now;
         }
+    }
+
+    /// Whether the broker takes messages, and those that wait in memory are next.
+    pub fn is_flowing(&self) -> bool {
+        let spool_is_empty = self.files.is_empty() && self.open.is_none();
+        self.link.is_some() && !self.blocked && spool_is_empty
     }
 
     /// Whether the broker has stopped taking messages.
