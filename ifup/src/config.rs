@@ -8,6 +8,7 @@ use agents::addr::MacAddr;
 use agents::service::config::{ConfigError, load, load_or_default};
 use serde::Deserialize;
 
+use crate::binding_keys::{self, Keys};
 use crate::guard::profile::{self, Named, Profile};
 
 /// Where the configuration is if nothing else is said; it need not be there.
@@ -152,6 +153,10 @@ pub struct Nfdhcpd {
     pub nameservers: Vec<IpAddr>,
     /// Domain and search domains.
     pub domain: Vec<String>,
+    /// Other keys.
+    pub keys: Keys,
+    /// Other keys for the NICs of one network, by its name in Ganeti.
+    pub networks: BTreeMap<String, Keys>,
 }
 
 impl Config {
@@ -213,6 +218,17 @@ impl Config {
         for name in &self.nfdhcpd.domain {
             if let Err(error) = name.parse::<agents::binding::DomainName>() {
                 return Err(wrong("nfdhcpd.domain", name.clone(), &error.to_string()));
+            }
+        }
+        let of_all = ("nfdhcpd.keys".to_owned(), &self.nfdhcpd.keys);
+        let of_networks = self.nfdhcpd.networks.iter();
+        let of_networks =
+            of_networks.map(|(name, keys)| (format!("nfdhcpd.networks.{name:?}"), keys));
+        for (place, keys) in std::iter::once(of_all).chain(of_networks) {
+            for (key, value) in keys {
+                if let Err(reason) = binding_keys::check(key, value) {
+                    return Err(wrong(&format!("{place}.{key}"), value.clone(), &reason));
+                }
             }
         }
         Ok(())
@@ -282,6 +298,14 @@ mod tests {
             ("[routed]\nmac = \"01:00:5e:00:00:01\"", "routed.mac = 01:"),
             ("[routd]\n", "routd"),
             ("[nfdhcpd]\ndomain = [\"a b\"]", "nfdhcpd.domain = a b"),
+            (
+                "[nfdhcpd.keys]\nMTU = \"12\"",
+                "nfdhcpd.keys.MTU = 12: the smallest",
+            ),
+            (
+                "[nfdhcpd.networks.\"net a\"]\nIP = \"10.0.0.1\"",
+                "nfdhcpd.networks.\"net a\".IP = 10.0.0.1: follows",
+            ),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(part), "{error}");

@@ -8,6 +8,7 @@
 pub mod announce;
 pub mod apply;
 pub mod arguments;
+pub mod binding_keys;
 pub mod check;
 pub mod closing;
 pub mod config;

@@ -86,6 +86,30 @@ fn up_connects_again_changes_nothing_and_down_leaves_nothing() {
 }
 
 #[test]
+fn a_binding_has_the_keys_that_the_configuration_says() {
+    let node = Node::with_config(
+        "[nfdhcpd]\nnameservers = ['192.0.2.53']\n\
+         keys = { NO_ONLINK32 = 'yes', MTU = '1300' }\n\
+         networks.net-br = { MTU = '1280', ROUTES = '192.0.2.0/24 via 10.66.1.2' }\n\
+         networks.other = { MTU = '1290' }\n",
+    );
+    node.namespace
+        .ip("link add br0 type bridge mcast_snooping 0")
+        .unwrap();
+    node.namespace.ip("link set br0 mtu 1450 up").unwrap();
+    let _tap = Tap::new(&node.namespace, "tap0").unwrap();
+    node.up(&bridged());
+    let binding = agents::binding::load(&node.bindings().join("tap0")).unwrap();
+    assert_eq!(binding.mtu, Some(1280));
+    assert!(binding.no_onlink32);
+    assert_eq!(binding.routes.len(), 1);
+    assert_eq!(
+        binding.nameservers,
+        ["192.0.2.53".parse::<std::net::IpAddr>().unwrap()]
+    );
+}
+
+#[test]
 fn a_nic_without_a_network_is_connected_and_nfdhcpd_is_not_told() {
     let node = node_with_bridge();
     let _tap = Tap::new(&node.namespace, "tap0").unwrap();

@@ -3,6 +3,7 @@
 use agents::addr;
 use agents::binding::Binding;
 
+use crate::binding_keys;
 use crate::config::Config;
 use crate::facts::Facts;
 use crate::request::{Connection, Request};
@@ -53,5 +54,10 @@ pub(super) fn text(request: &Request, facts: &Facts, config: &Config) -> String 
         .iter()
         .filter_map(|name| name.parse().ok())
         .collect();
-    binding.to_string()
+    let keys = &config.nfdhcpd.keys;
+    let of_network = nic
+        .network
+        .as_ref()
+        .and_then(|network| config.nfdhcpd.networks.get(&network.name));
+    format!("{binding}{}", binding_keys::lines(keys, of_network))
 }
