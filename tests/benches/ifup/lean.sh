@@ -16,7 +16,7 @@ add element bridge snf $GUARDED { "$t" }
 EOF
     echo 1 >"/proc/sys/net/ipv6/conf/$t/disable_ipv6"
     ip link set "$t" mtu 1500 address "fe:${MAC#*:}" master "$LINK"
-    bridge link set dev "$t" isolated off learning off flood off
+    bridge link set dev "$t" isolated off flood off
     bridge fdb replace "$MAC" dev "$t" master static
     ip link set "$t" up
     indev=$LINK
