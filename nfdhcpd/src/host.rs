@@ -172,6 +172,7 @@ mod tests {
             port_kind: master.map(|_| "bridge".to_owned()),
             alias: None,
             vlan_filtering: false,
+            default_vlan: None,
             port: None,
         }
     }
