@@ -308,6 +308,40 @@ fn printing_shows_what_happens_from_now_on_and_changes_nothing() {
 }
 
 #[test]
+fn messages_have_the_headers_of_cloudevents_if_that_is_wanted() {
+    let mut node = Node::new("cloudevents");
+    let broker = node.start_broker();
+    let consumer = Consumer::new(&node.netns, &broker.uri()).unwrap();
+    for (job, wanted) in [(1, false), (2, true)] {
+        node.configure(&format!("cloudevents = {wanted}"));
+        let daemon = node.start();
+        node.write_job(job, &shutdown_job(job, "success"));
+        let seen = consumer
+            .until(|message| message.job() == Some(job))
+            .unwrap();
+        let message = seen.last().unwrap();
+        let found: Vec<_> = message
+            .headers
+            .iter()
+            .filter(|(name, _)| name.starts_with("cloudEvents:"))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        // The source and the id together are one event (CloudEvents 1.0.2, "source"): whichever
+        // of two masters tells of it, they are the same.
+        let all = [
+            ("cloudEvents:id", message.id.as_str()),
+            ("cloudEvents:source", "//cluster.gnt.lab"),
+            ("cloudEvents:specversion", "1.0"),
+            ("cloudEvents:type", "ganeti.op"),
+        ];
+        assert_eq!(found, if wanted { &all[..] } else { &[] }, "{wanted}");
+        // The body stays as it is.
+        assert_eq!(message.status(), "success");
+        drop(daemon);
+    }
+}
+
+#[test]
 fn prometheus_sees_what_is_done_and_what_waits() {
     let mut node = Node::new("metrics");
     let config = fs::read_to_string(node.config()).unwrap();

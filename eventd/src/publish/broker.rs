@@ -267,7 +267,8 @@ fn properties(entry: &Entry, origin: &str, seq: u64, cloudevents: bool) -> Basic
         for (name, value) in [
             ("cloudEvents:specversion", "1.0"),
             ("cloudEvents:id", &entry.id.to_string()),
-            ("cloudEvents:source", &format!("//{cluster}/{origin}")),
+            // without the node: of two masters each may tell of it, and it is one event
+            ("cloudEvents:source", &format!("//{cluster}")),
             ("cloudEvents:type", &format!("ganeti.{kind}")),
         ] {
             headers.insert(name.into(), text(value));

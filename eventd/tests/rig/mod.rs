@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // not every test uses all of it
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -70,6 +71,8 @@ pub struct Received {
     pub id: String,
     pub cluster: String,
     pub origin: String,
+    /// The headers that are text.
+    pub headers: BTreeMap<String, String>,
     pub persistent: bool,
     pub body: Value,
     pub at: Instant,
@@ -387,20 +390,25 @@ async fn consume_all(
         let delivery = delivery?;
         let properties = &delivery.properties;
         let id = properties.message_id().as_ref();
-        let header = |name: &str| {
-            let headers = properties.headers().as_ref();
-            match headers.and_then(|headers| headers.inner().get(name)) {
-                Some(AMQPValue::LongString(text)) => {
-                    String::from_utf8_lossy(text.as_bytes()).into_owned()
+        let headers: BTreeMap<String, String> = properties
+            .headers()
+            .iter()
+            .flat_map(FieldTable::inner)
+            .filter_map(|(name, value)| match value {
+                AMQPValue::LongString(text) => {
+                    let text = String::from_utf8_lossy(text.as_bytes()).into_owned();
+                    Some((name.to_string(), text))
                 }
-                _ => String::new(),
-            }
-        };
+                _ => None,
+            })
+            .collect();
+        let header = |name: &str| headers.get(name).cloned().unwrap_or_default();
         let received = Received {
             key: delivery.routing_key.to_string(),
             id: id.map(ToString::to_string).unwrap_or_default(),
             cluster: header("x-cluster"),
             origin: header("x-origin"),
+            headers,
             persistent: *properties.delivery_mode() == Some(2),
             body: serde_json::from_slice(&delivery.data)?,
             at: Instant::now(),
