@@ -15,7 +15,7 @@ use lapin::options::BasicGetOptions;
 use lapin::types::AMQPValue;
 use sea_orm::{ConnectionTrait, Database, Statement};
 use serde_json::{Value, json};
-use support::broker::{Agents, isolated, recorded, story};
+use support::broker::{Agents, is_served, isolated, recorded, served, story};
 use support::stage::QUEUES;
 use support::{Central, until};
 
@@ -156,13 +156,9 @@ fn a_queue_without_a_leader_keeps_no_other_waiting() {
         let agents = Agents::connect(&broker).await;
         let id = central.create("web", &["bridged"]).await;
         let job = central.rapi.last().job.unwrap();
-        let served = async |queue: &str| {
-            let listed = broker.ctl("list_consumers queue_name").unwrap().stdout;
-            listed.contains(&format!("central.snf.{queue}"))
-        };
         let queues = ["op", "network", "net", "progress", "cluster", "heartbeat"];
         for queue in queues {
-            until(queue, async || served(queue).await).await;
+            served(&broker, queue).await;
         }
         // What a kill of the broker now and then does to a queue: it answers nobody.
         let heartbeat = "whereis('%2F_central.snf.heartbeat')";
@@ -182,7 +178,7 @@ fn a_queue_without_a_leader_keeps_no_other_waiting() {
             central.server(&id).await["status"] == "ACTIVE"
         })
         .await;
-        assert!(!served("heartbeat").await);
+        assert!(!is_served(&broker, "heartbeat"));
         // The new consumers take no more at once than the old ones did.
         let listed = broker
             .ctl("list_consumers queue_name prefetch_count")
@@ -193,7 +189,7 @@ fn a_queue_without_a_leader_keeps_no_other_waiting() {
         broker
             .ctl(&format!("eval sys:resume({heartbeat})."))
             .unwrap();
-        until("heartbeat", async || served("heartbeat").await).await;
+        served(&broker, "heartbeat").await;
     });
 }
 
@@ -214,11 +210,7 @@ fn a_network_that_is_connected_is_waited_for_no_more() {
             json!([[connect, ["canceled", "success", "error"]]])
         );
         // What comes before the queue is there is nobody's.
-        until("the queue to be served", async || {
-            let listed = broker.ctl("list_consumers queue_name").unwrap().stdout;
-            listed.contains("central.snf.network")
-        })
-        .await;
+        served(&broker, "network").await;
         for mut message in recorded("network") {
             let job = if message["operation"] == "OP_NETWORK_ADD" {
                 add
@@ -345,11 +337,7 @@ fn labels_and_rescues_are_as_the_messages_say() {
         let broker = site.broker();
         let central = site.central().await;
         let agents = Agents::connect(&broker).await;
-        until("the queue to be served", async || {
-            let listed = broker.ctl("list_consumers queue_name").unwrap().stdout;
-            listed.contains("central.snf.op")
-        })
-        .await;
+        served(&broker, "op").await;
         let mut order = central.order("web", &[]).await;
         order["server"]["tags"] = json!(["first", "second"]);
         let made = central.post("/compute/v2.0/servers", order).await;
@@ -415,11 +403,7 @@ fn a_server_is_resized_and_gets_and_loses_a_floating_address() {
         let broker = site.broker();
         let central = site.central().await;
         let agents = Agents::connect(&broker).await;
-        until("the queue to be served", async || {
-            let listed = broker.ctl("list_consumers queue_name").unwrap().stdout;
-            listed.contains("central.snf.op")
-        })
-        .await;
+        served(&broker, "op").await;
         let usage = async |wanted: Value| {
             let quotas = central
                 .get("/cyclades/account/v1.0/quotas")
@@ -608,11 +592,7 @@ fn what_was_followed_without_a_broker_has_no_second_effect_with_one() {
         let folder = tempfile::tempdir().unwrap();
         let central = Central::on(alone.rapi.clone(), folder, &url, &more).await;
         let agents = Agents::connect(&broker).await;
-        until("the queue to be served", async || {
-            let listed = broker.ctl("list_consumers queue_name").unwrap().stdout;
-            listed.contains("central.snf.op")
-        })
-        .await;
+        served(&broker, "op").await;
         let mut told = 0;
         for call in central.rapi.submissions() {
             let job = call.job.unwrap();

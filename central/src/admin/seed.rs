@@ -14,7 +14,7 @@ use sea_orm::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::caller::{digest, hex};
+use crate::api::caller::digest;
 use crate::api::identity::passwords;
 use crate::api::quota::Resource;
 use crate::config::Config;
@@ -22,7 +22,7 @@ use crate::ganeti::pools;
 use crate::model::entity::{
     backend, flavor, image, membership, network, project, quota, subnet, token, user,
 };
-use crate::model::{database, moment};
+use crate::model::{database, id, moment};
 
 /// What the file says. Everything is found again by its name.
 #[derive(Debug, Default, Deserialize)]
@@ -242,25 +242,6 @@ pub async fn run(config: &Config, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A random id in the form of a UUID (RFC 9562, version 4).
-pub(crate) fn new_id() -> anyhow::Result<String> {
-    let mut random = [0_u8; 16];
-    getrandom::fill(&mut random).context("no randomness")?;
-    let [.., version, _, variant, _, _, _, _, _, _, _] = &mut random;
-    *version = (*version & 0x0f) | 0x40;
-    *variant = (*variant & 0x3f) | 0x80;
-    let digits = hex(&random);
-    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
-    Ok(format!(
-        "{}-{}-{}-{}-{}",
-        part(0, 8),
-        part(8, 12),
-        part(12, 16),
-        part(16, 20),
-        part(20, 32)
-    ))
-}
-
 async fn project(transaction: &DatabaseTransaction, entry: &ProjectSeed) -> anyhow::Result<String> {
     let found = project::Entity::find()
         .filter(project::Column::Name.eq(entry.name.as_str()))
@@ -271,7 +252,7 @@ async fn project(transaction: &DatabaseTransaction, entry: &ProjectSeed) -> anyh
     }
     let id = match &entry.id {
         Some(id) => id.clone(),
-        None => new_id()?,
+        None => id::random()?,
     };
     let row = project::ActiveModel {
         id: ActiveValue::Set(id),
@@ -336,7 +317,7 @@ async fn user(transaction: &DatabaseTransaction, entry: &UserSeed) -> anyhow::Re
         None => user::ActiveModel {
             id: ActiveValue::Set(match &entry.id {
                 Some(id) => id.clone(),
-                None => new_id()?,
+                None => id::random()?,
             }),
             name: ActiveValue::Set(entry.name.clone()),
             password_hash: ActiveValue::Set(None),
@@ -523,7 +504,7 @@ async fn image(transaction: &DatabaseTransaction, entry: &ImageSeed) -> anyhow::
         None => image::ActiveModel {
             id: ActiveValue::Set(match &entry.id {
                 Some(id) => id.clone(),
-                None => new_id()?,
+                None => id::random()?,
             }),
             name: ActiveValue::Set(entry.name.clone()),
             checksum: ActiveValue::Set(None),

@@ -2,5 +2,6 @@
 
 pub mod database;
 pub mod entity;
+pub mod id;
 pub mod migration;
 pub mod moment;

@@ -14,8 +14,8 @@ use lapin::{
 };
 use serde_json::{Value, json};
 
-use super::Central;
 use super::rapi::FakeRapi;
+use super::{Central, until};
 
 const PORT: u16 = 5672;
 
@@ -195,4 +195,16 @@ pub fn story(operation: &str, instance: &str, job: i64, address: &str) -> Vec<Va
         }
     }
     messages
+}
+
+/// Whether somebody consumes a queue of the dispatcher.
+pub fn is_served(broker: &RabbitMq, queue: &str) -> bool {
+    let listed = broker.ctl("list_consumers queue_name").unwrap().stdout;
+    listed.contains(&format!("central.snf.{queue}"))
+}
+
+/// Waits until somebody consumes a queue of the dispatcher: what comes before it is there is
+/// nobody's.
+pub async fn served(broker: &RabbitMq, queue: &str) {
+    until(queue, async || is_served(broker, queue)).await;
 }

@@ -7,12 +7,12 @@ use sea_orm::{
 use serde_json::{Map, Value, json};
 
 use crate::api::body::Object;
-use crate::api::caller::{Caller, hex};
+use crate::api::caller::Caller;
 use crate::api::compute::visible_images;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
 use crate::model::entity::image;
-use crate::model::{database, moment};
+use crate::model::{database, id, moment};
 
 /// The most properties of an image, and the most characters of one.
 const PROPERTIES: usize = 64;
@@ -160,25 +160,6 @@ impl Wanted {
     }
 }
 
-fn id() -> Result<String, Fault> {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).map_err(Fault::internal)?;
-    // RFC 9562, version 4.
-    let number = u128::from_be_bytes(bytes);
-    let number = number & !(0xf000_u128 << 64) | (0x4000_u128 << 64);
-    let number = number & !(0xc000_u128 << 48) | (0x8000_u128 << 48);
-    let text = hex(&number.to_be_bytes());
-    let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default();
-    let parts = [
-        part(0..8),
-        part(8..12),
-        part(12..16),
-        part(16..20),
-        part(20..32),
-    ];
-    Ok(parts.join("-"))
-}
-
 /// Registers an image.
 ///
 /// # Errors
@@ -192,7 +173,7 @@ pub async fn register(
     let missing = |what: &str| Fault::bad_request(format!("{what}: missing"));
     let now = moment::now();
     let row = image::ActiveModel {
-        id: ActiveValue::Set(id()?),
+        id: ActiveValue::Set(id::random().map_err(Fault::internal)?),
         name: ActiveValue::Set(
             wanted
                 .name
@@ -307,21 +288,4 @@ pub async fn remove(api: &Context, caller: &Caller, id: &str) -> Result<(), Faul
     row.update(&transaction).await?;
     transaction.commit().await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_random_uuids() {
-        let text = id().unwrap();
-        assert_eq!(text.len(), 36);
-        assert_eq!(text.get(14..15), Some("4"), "{text}");
-        assert!(
-            text.get(19..20).is_some_and(|c| "89ab".contains(c)),
-            "{text}"
-        );
-        assert_ne!(text, id().unwrap());
-    }
 }

@@ -1,6 +1,8 @@
 //! Looking up what the caller may see of the network.
 
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Select,
+};
 
 use crate::api::caller::Caller;
 use crate::api::fault::Fault;
@@ -99,10 +101,7 @@ pub async fn port_for_change(
     caller: &Caller,
     id: &str,
 ) -> Result<port::Model, Fault> {
-    let number = number("port", id)?;
-    port::Entity::find_by_id(number)
-        .filter(port::Column::ProjectId.eq(caller.project_id.as_str()))
-        .filter(port::Column::DeletedAt.is_null())
+    own_port(caller, id)?
         .lock_exclusive()
         .one(database)
         .await?
@@ -115,11 +114,14 @@ pub async fn port(
     caller: &Caller,
     id: &str,
 ) -> Result<port::Model, Fault> {
-    let number = number("port", id)?;
-    port::Entity::find_by_id(number)
-        .filter(port::Column::ProjectId.eq(caller.project_id.as_str()))
-        .filter(port::Column::DeletedAt.is_null())
+    own_port(caller, id)?
         .one(database)
         .await?
         .ok_or_else(|| Fault::not_found("port", id))
+}
+
+fn own_port(caller: &Caller, id: &str) -> Result<Select<port::Entity>, Fault> {
+    Ok(port::Entity::find_by_id(number("port", id)?)
+        .filter(port::Column::ProjectId.eq(caller.project_id.as_str()))
+        .filter(port::Column::DeletedAt.is_null()))
 }
