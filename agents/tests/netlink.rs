@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use agents::addr::MacAddr;
@@ -244,10 +244,41 @@ fn the_default_route_is_found_among_thousands() {
     namespace
         .ip("-6 route add default via fd00::2 dev v0 table 100")
         .unwrap();
-    let out = rtnetlink.routes_out_of(false, 100, v0).unwrap();
-    assert_eq!(out.len(), 1, "{out:?}");
-    assert!(out.first().unwrap().is_default());
-    assert_eq!(rtnetlink.routes_out_of(true, 100, v0).unwrap().len(), 1);
+    for n in 0..2000_u16 {
+        let host = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, n);
+        rtnetlink
+            .replace_route(&Route::host(host.into(), v1, 100, 83))
+            .unwrap();
+    }
+    // Without a rule the kernel's answer is of another table.
+    assert_eq!(rtnetlink.default_route6(100, v0).unwrap(), None);
+    namespace.ip("-6 rule add iif v0 lookup 100").unwrap();
+    let default = rtnetlink.default_route6(100, v0).unwrap().unwrap();
+    assert_eq!(default.interface, Some(v0));
+    assert_eq!(default.kind, RouteKind::Unicast);
+    assert_eq!(rtnetlink.default_route6(101, v0).unwrap(), None);
+    assert_eq!(rtnetlink.default_route6(100, v1).unwrap(), None);
+    // The host sends what is for nowhere elsewhere.
+    namespace
+        .ip("-6 route add blackhole 100::/64 table 100")
+        .unwrap();
+    assert_eq!(rtnetlink.default_route6(100, v0).unwrap(), None);
+}
+
+#[test]
+fn what_is_refused_or_dropped_has_no_way() {
+    let namespace = here();
+    let mut rtnetlink = Rtnetlink::open().unwrap();
+    for (kind, n) in [("blackhole", 1), ("unreachable", 2), ("prohibit", 3)] {
+        for network in [format!("198.51.{n}.0/24"), format!("2001:db8:{n}::/64")] {
+            namespace
+                .ip(&format!("route add {kind} {network}"))
+                .unwrap();
+        }
+        for text in [format!("198.51.{n}.1"), format!("2001:db8:{n}::1")] {
+            assert_eq!(rtnetlink.lookup(address(&text)).unwrap(), None, "{kind}");
+        }
+    }
 }
 
 #[test]

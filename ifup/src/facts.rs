@@ -1,7 +1,9 @@
 //! What the host is like, as far as a plan depends on it.
 
+use std::net::{Ipv4Addr, UdpSocket};
+
 use agents::addr::MacAddr;
-use agents::netlink::{Link, RouteKind, Rtnetlink};
+use agents::netlink::{Link, Route, RouteKind, Rtnetlink};
 
 use crate::error::{Error, Result};
 use crate::request::{Connection, MAIN_TABLE, Request};
@@ -131,21 +133,20 @@ impl Facts {
             self.uplink = uplink(index, rtnetlink)?;
         }
         if self.ipv6 && !request.ipv6.is_empty() {
-            // The kernel lists IPv6's default route last: look first only where IPv4's leads.
-            let mut routes = match default {
-                Some(index) => rtnetlink.routes_out_of(false, table, index)?,
-                None => Vec::new(),
+            // IPv6's uplink is mostly IPv4's; where it is not, the whole table is read.
+            let unicast = |route: &Route| route.kind == RouteKind::Unicast;
+            let known = match default {
+                Some(index) => rtnetlink.default_route6(table, index)?.filter(unicast),
+                None => None,
             };
-            let leads_on = |route: &agents::netlink::Route| {
-                route.is_default() && route.kind == RouteKind::Unicast
+            let default = match known {
+                Some(route) => Some(route),
+                None => rtnetlink
+                    .routes(false, table)?
+                    .into_iter()
+                    .filter(|route| route.is_default() && unicast(route))
+                    .min_by_key(|route| route.metric),
             };
-            if !routes.iter().any(leads_on) {
-                routes = rtnetlink.routes(false, table)?;
-            }
-            let default = routes
-                .iter()
-                .filter(|route| leads_on(route))
-                .min_by_key(|route| route.metric);
             if let Some(index) = default.and_then(|route| route.interface) {
                 self.uplink6 = uplink(index, rtnetlink)?;
             }
@@ -157,13 +158,22 @@ impl Facts {
                 Ok(route.is_some_and(|route| route.kind == RouteKind::Local))
             };
             if let Some(gateway) = request.gateway {
-                self.gateway_is_here = is_here(gateway.into())?;
+                self.gateway_is_here = may_be_here(gateway) && is_here(gateway.into())?;
             }
             if let Some(gateway) = request.gateway6 {
                 self.gateway6_is_here = is_here(gateway.into())?;
             }
         }
         Ok(())
+    }
+}
+
+/// Whether an address may be one of the host's: a lookup, which then decides, goes through all
+/// rules if it is not, and there is one for each routed NIC.
+fn may_be_here(address: Ipv4Addr) -> bool {
+    match UdpSocket::bind((address, 0)) {
+        Ok(_) => true,
+        Err(error) => error.kind() != std::io::ErrorKind::AddrNotAvailable,
     }
 }
 

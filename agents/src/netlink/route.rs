@@ -12,6 +12,11 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use super::socket::{Received, Socket, u32_at};
 use super::{Result, Rtnetlink, absent_is_done};
 
+/// Answer with the route itself, not with what it makes of the packet (`linux/rtnetlink.h`).
+const RTM_F_FIB_MATCH: u32 = 0x2000;
+/// An address that no network has (RFC 6666).
+const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1);
+
 /// What a route does with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RouteKind {
@@ -194,23 +199,10 @@ impl Rtnetlink {
     /// # Errors
     /// What the kernel says.
     pub fn routes(&mut self, ipv4: bool, table: u32) -> Result<Vec<Route>> {
-        let answers = self.socket.dump(list(ipv4, table, None), || {
-            format!("routes of table {table}")
-        });
+        let answers = self
+            .socket
+            .dump(list(ipv4, table), || format!("routes of table {table}"));
         Ok(of_table(none_if_absent(answers)?, table).collect())
-    }
-
-    /// Those of [`Rtnetlink::routes`] that go out of one interface.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn routes_out_of(&mut self, ipv4: bool, table: u32, interface: u32) -> Result<Vec<Route>> {
-        let answers = self.socket.dump(list(ipv4, table, Some(interface)), || {
-            format!("routes of table {table} out of link {interface}")
-        });
-        Ok(of_table(none_if_absent(answers)?, table)
-            .filter(|route| route.interface == Some(interface))
-            .collect())
     }
 
     /// The IPv4 default route of a table with the smallest metric, if it has one. However
@@ -220,12 +212,33 @@ impl Rtnetlink {
     /// What the kernel says.
     pub fn default_route(table: u32) -> Result<Option<Route>> {
         let socket = Socket::open(netlink_sys::protocols::NETLINK_ROUTE)?;
-        let answers = socket.dump_beginning(list(true, table, None), || {
+        let answers = socket.dump_beginning(list(true, table), || {
             format!("default route of table {table}")
         });
         Ok(of_table(none_if_absent(answers)?, table)
             .filter(Route::is_default)
             .min_by_key(|route| route.metric))
+    }
+
+    /// The IPv6 default route of a table, asked of the kernel by what it would do with a packet
+    /// that came in by an interface which a rule sends to that table. However many routes there
+    /// are, this takes the same time; [`Rtnetlink::routes`] lists the default route last.
+    ///
+    /// None says nothing: there may be no such rule, or a longer prefix for that packet.
+    ///
+    /// # Errors
+    /// What the kernel says, other than that there is no way.
+    pub fn default_route6(&mut self, table: u32, input: u32) -> Result<Option<Route>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet6;
+        message.header.destination_prefix_length = 128;
+        message.header.flags = RouteFlags::from_bits_retain(RTM_F_FIB_MATCH);
+        message.attributes.extend([
+            RouteAttribute::Destination(RouteAddress::Inet6(NOWHERE)),
+            RouteAttribute::Iif(input),
+        ]);
+        let found = self.get_route(message, || format!("default route of table {table}"))?;
+        Ok(found.filter(|route| route.table == table && route.is_default()))
     }
 
     /// What the host does with a packet of its own to `destination`; none if it cannot.
@@ -239,18 +252,25 @@ impl Rtnetlink {
         message
             .attributes
             .push(RouteAttribute::Destination(address(destination)));
+        self.get_route(message, || format!("route to {destination}"))
+    }
+
+    fn get_route(
+        &mut self,
+        message: RouteMessage,
+        what: impl FnOnce() -> String,
+    ) -> Result<Option<Route>> {
         let answers = self
             .socket
-            .request(RouteNetlinkMessage::GetRoute(message), 0, || {
-                format!("route to {destination}")
-            });
+            .request(RouteNetlinkMessage::GetRoute(message), 0, what);
         match answers {
             Ok(answers) => Ok(answers.iter().find_map(read)),
             Err(error)
                 if error.is_not_found()
                     || matches!(
                         error.errno(),
-                        libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES
+                        // Of a blackhole the kernel says that the request is invalid.
+                        libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL
                     ) =>
             {
                 Ok(None)
@@ -261,14 +281,11 @@ impl Rtnetlink {
 }
 
 /// The request for the routes of a table. The kernel filters, if it is not too old.
-fn list(ipv4: bool, table: u32, interface: Option<u32>) -> RouteNetlinkMessage {
+fn list(ipv4: bool, table: u32) -> RouteNetlinkMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(ipv4);
     message.header.table = u8::try_from(table).unwrap_or_default();
     message.attributes.push(RouteAttribute::Table(table));
-    message
-        .attributes
-        .extend(interface.map(RouteAttribute::Oif));
     RouteNetlinkMessage::GetRoute(message)
 }
 

@@ -125,6 +125,9 @@ impl Socket {
 
     /// The first piece of a dump: for what comes first in it, however long it is. The rest is
     /// left unread, so the socket is of no further use.
+    ///
+    /// The kernel makes the next piece while it hands one out, unless a queue is half full: the
+    /// queue is as small as can be here, and the piece is left in it.
     pub(super) fn dump_beginning<M: NetlinkSerializable>(
         mut self,
         message: M,
@@ -132,7 +135,11 @@ impl Socket {
     ) -> Result<Vec<Received>> {
         let sequence = self.next_sequence();
         let bytes = serialize(message, NLM_F_REQUEST | NLM_F_DUMP, sequence);
-        if let Err(refusal) = self.send(&bytes).and_then(|()| self.receive(0)) {
+        let _ = setsockopt(&self.raw, sockopt::RcvBuf, &0);
+        let begun = self
+            .send(&bytes)
+            .and_then(|()| self.receive(libc::MSG_PEEK));
+        if let Err(refusal) = begun {
             return Err(refusal.named(what()));
         }
         let mut answers = Vec::new();

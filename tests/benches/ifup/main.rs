@@ -78,7 +78,10 @@ impl Site {
         let folder = tempfile::tempdir()?;
         let (namespace, router) = (Netns::new()?, Netns::new()?);
         namespace.veth("up0", &router, "guests")?;
-        namespace.sh("for n in 0 1 2 3 4 5 6 7 8 9; do
+        // Where a host has an address of its own the kernel looks no further for a source.
+        namespace.veth("mgmt0", &router, "mgmt")?;
+        namespace.sh("ip addr add 192.0.2.1/24 dev mgmt0
+             for n in 0 1 2 3 4 5 6 7 8 9; do
                  ip link add br$n type bridge
                  ip link set br$n address 02:00:00:00:00:0$n up
              done
