@@ -63,10 +63,12 @@ impl Place {
         let guest = Tap::new(&namespace, &nic.interface)?;
         match &site {
             Some(site) => {
-                for (_, other) in &others {
-                    run(&mut other.of(site.ours(&["up"])))?;
-                }
-                run(&mut nic.of(site.ours(&["up"])))?;
+                namespace.run(|| {
+                    for (_, other) in &others {
+                        run(&mut other.of(site.ours(&["up"])))?;
+                    }
+                    run(&mut nic.of(site.ours(&["up"])))
+                })?;
             }
             None => {
                 namespace.sh(&format!(
