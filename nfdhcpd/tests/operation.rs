@@ -40,17 +40,7 @@ fn clients_metrics_and_the_table_in_the_log_tell_of_an_exchange() {
     assert_eq!(json[0]["interface"], "tap0");
     assert!(json[0]["answered"].as_u64().unwrap() >= 2, "{json}");
 
-    let page = scene
-        .host
-        .run(|| {
-            use std::io::{Read as _, Write as _};
-            let mut stream = std::net::TcpStream::connect("127.0.0.1:9642")?;
-            stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n")?;
-            let mut page = String::new();
-            stream.read_to_string(&mut page)?;
-            Ok(page)
-        })
-        .unwrap();
+    let page = scene.metrics();
     for line in [
         "nfdhcpd_messages_total{type=\"DHCPDISCOVER\",outcome=\"answered\"} 1",
         "nfdhcpd_interfaces 1",

@@ -28,17 +28,7 @@ fn offered(frame: &[u8]) -> [u8; 4] {
 }
 
 fn metric(scene: &Scene, name: &str) -> u64 {
-    let page = scene
-        .host
-        .run(|| {
-            use std::io::{Read as _, Write as _};
-            let mut stream = std::net::TcpStream::connect("127.0.0.1:9642")?;
-            stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n")?;
-            let mut page = String::new();
-            stream.read_to_string(&mut page)?;
-            Ok(page)
-        })
-        .unwrap();
+    let page = scene.metrics();
     let line = page.lines().find(|line| line.starts_with(name));
     line.unwrap_or_else(|| panic!("{name} is not in\n{page}"))
         .rsplit(' ')

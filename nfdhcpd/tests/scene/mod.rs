@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test file uses a part of it
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -80,6 +82,19 @@ impl Scene {
             .arg(self.scratch.join("nfdhcpd.toml"))
             .args(arguments);
         harness::process::check(&mut command, wait::USUAL)
+    }
+
+    /// The page of metrics, where the daemon was started with `metrics = "127.0.0.1:9642"`.
+    pub fn metrics(&self) -> String {
+        self.host
+            .run(|| {
+                let mut stream = TcpStream::connect("127.0.0.1:9642")?;
+                stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n")?;
+                let mut page = String::new();
+                stream.read_to_string(&mut page)?;
+                Ok(page)
+            })
+            .unwrap()
     }
 
     /// The interfaces whose packets the rules queue, as `nft` shows them.
