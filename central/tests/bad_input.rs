@@ -19,6 +19,8 @@ struct Operation {
     method: Method,
     path: String,
     body: Option<Value>,
+    /// There may be none.
+    optional: bool,
 }
 
 /// The operations of the document, as the server tells it.
@@ -32,6 +34,7 @@ async fn operations(central: &Central) -> Vec<Operation> {
                 method: method.to_uppercase().parse().unwrap(),
                 path: path.clone(),
                 body: (!schema.is_null()).then(|| schema.clone()),
+                optional: described["requestBody"]["required"] == false,
             });
         }
     }
@@ -225,7 +228,9 @@ async fn no_path_breaks_anything() {
                 .ask(operation.method.clone(), &path, Some(TOKEN), body)
                 .await;
             let what = format!("{} {path}", operation.method);
-            proper(&what, answer.status, &answer.body);
+            if operation.method != Method::HEAD {
+                proper(&what, answer.status, &answer.body);
+            }
             assert!(!answer.status.is_success() || value == "01", "{what}");
         }
     }
@@ -292,6 +297,9 @@ async fn no_bytes_break_anything() {
         }
         let path = filled(&operation.path, "1");
         for (body, status) in &bodies {
+            if operation.optional && body.is_empty() {
+                continue;
+            }
             let answer = central
                 .ask_raw(operation.method.clone(), &path, body.clone())
                 .await;

@@ -12,57 +12,41 @@
 
 mod support;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use harness::process;
+use harness::postgres::Postgres;
+use harness::scratch::Scratch;
+use harness::{process, python};
+use support::rapi::FakeRapi;
 use support::{Central, TOKEN};
 
-/// How long an installation and a script may take on a busy machine.
-const INSTALL: Duration = Duration::from_secs(600);
+/// How long a script may take on a busy machine.
 const SCRIPT: Duration = Duration::from_secs(600);
+
+/// What clients can ask for beyond what is offered by default.
+const MORE: &str = "[parameters]\nurl = 'http://central.example.org'\n\
+    [images]\nsources = ['https://images.example.org/']\n";
+
+/// Who looks at clusters.
+const ADMINISTRATOR: &str = r#"
+[[user]]
+name = "root"
+password = "toor-toor"
+projects = ["wonderland"]
+admin = true
+"#;
+
+/// Where the rows are.
+#[derive(Clone, Copy)]
+enum Base {
+    Sqlite,
+    Postgresql,
+}
 
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
-}
-
-/// The Python that has the clients; the reason if there is none.
-fn python() -> Result<PathBuf, String> {
-    let folder = harness::source_root().join("target/clients");
-    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    // Several tests may come at once: the first one installs.
-    let lock = File::create(folder.join("lock")).map_err(|error| error.to_string())?;
-    lock.lock().map_err(|error| error.to_string())?;
-    let wanted = scripts().join("requirements.txt");
-    let python = folder.join("venv/bin/python");
-    let done = folder.join("installed");
-    let text = std::fs::read_to_string(&wanted).unwrap();
-    if std::fs::read_to_string(&done).is_ok_and(|installed| installed == text) {
-        return Ok(python);
-    }
-    let run = |command: &mut Command| {
-        process::check(command, INSTALL)
-            .map(drop)
-            .map_err(|error| format!("{error:#}"))
-    };
-    run(Command::new("python3")
-        .arg("-m")
-        .arg("venv")
-        .arg(folder.join("venv")))?;
-    run(Command::new(&python)
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "-r",
-        ])
-        .arg(&wanted))?;
-    std::fs::write(&done, text).unwrap();
-    Ok(python)
 }
 
 /// The Python 2.7 that kamaki needs and the folder it is in; the reason if there is none.
@@ -79,31 +63,47 @@ fn kamaki() -> Result<(PathBuf, PathBuf), String> {
     if !folder.join("bin/kamaki").exists() {
         let mut install = Command::new(&python);
         install
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-            ])
-            .args(["kamaki==0.16", "--target"])
+            .args(["-m", "pip", "install", "--quiet"])
+            .args(["--disable-pip-version-check", "kamaki==0.16", "--target"])
             .arg(&folder);
-        process::check(&mut install, INSTALL).map_err(|error| format!("{error:#}"))?;
+        process::check(&mut install, python::INSTALL).map_err(|error| format!("{error:#}"))?;
     }
     Ok((python, folder))
 }
 
 /// Runs a client's script against a central whose jobs succeed.
-async fn drive(test: &str, script: &str) {
-    let python = match tokio::task::spawn_blocking(python).await.unwrap() {
+async fn drive(test: &str, script: &str, base: Base) {
+    let requirements = scripts().join("requirements.txt");
+    let installed = tokio::task::spawn_blocking(move || python::venv("venv", &requirements));
+    let python = match installed.await.unwrap() {
         Ok(python) => python,
-        Err(reason) => return harness::skip(test, &reason),
+        Err(error) => return harness::skip(test, &format!("{error:#}")),
     };
-    run(script, Command::new(python)).await;
+    run(script, Command::new(python), base).await;
 }
 
-async fn run(script: &str, mut command: Command) {
-    let central = Central::start().await;
+async fn run(script: &str, mut command: Command, base: Base) {
+    let scratch = Scratch::new("central-clients").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let server: Option<Postgres>;
+    let database = match base {
+        Base::Sqlite => {
+            server = None;
+            format!("sqlite://{}/central.db", folder.path().display())
+        }
+        Base::Postgresql => {
+            let started = support::postgres(&scratch);
+            let uri = started.uri();
+            server = Some(started);
+            uri
+        }
+    };
+    let central = Central::on(FakeRapi::start().await, folder, &database, MORE).await;
+    let seed = central.folder.path().join("administrator.toml");
+    std::fs::write(&seed, ADMINISTRATOR).unwrap();
+    central::admin::seed::run(&central.config, &seed)
+        .await
+        .unwrap();
     central.rapi.succeed();
     command
         .arg(scripts().join(script))
@@ -117,36 +117,70 @@ async fn run(script: &str, mut command: Command) {
     let failed = output.stdout.contains("FAILED") || !output.status.success();
     assert!(!failed, "{}{}", output.stdout, output.stderr);
     println!("{}", output.stdout);
+    drop(server);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn apache_libcloud() {
-    drive("apache_libcloud", "libcloud_script.py").await;
+    drive("apache_libcloud", "libcloud_script.py", Base::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apache_libcloud_on_postgresql() {
+    let test = "apache_libcloud_on_postgresql";
+    drive(test, "libcloud_script.py", Base::Postgresql).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_novaclient() {
-    drive("python_novaclient", "novaclient_script.py").await;
+    drive("python_novaclient", "novaclient_script.py", Base::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_novaclient_on_postgresql() {
+    let test = "python_novaclient_on_postgresql";
+    drive(test, "novaclient_script.py", Base::Postgresql).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn openstacksdk() {
-    drive("openstacksdk", "openstacksdk_script.py").await;
+    drive("openstacksdk", "openstacksdk_script.py", Base::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openstacksdk_on_postgresql() {
+    let test = "openstacksdk_on_postgresql";
+    drive(test, "openstacksdk_script.py", Base::Postgresql).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn openstack_command() {
-    drive("openstack_command", "openstack_cli_script.py").await;
+    drive("openstack_command", "openstack_cli_script.py", Base::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kamaki_on_the_cyclades_mount() {
-    let test = "kamaki_on_the_cyclades_mount";
+async fn openstack_command_on_postgresql() {
+    let test = "openstack_command_on_postgresql";
+    drive(test, "openstack_cli_script.py", Base::Postgresql).await;
+}
+
+async fn drive_kamaki(test: &str, base: Base) {
     let (python, folder) = match tokio::task::spawn_blocking(kamaki).await.unwrap() {
         Ok(found) => found,
         Err(reason) => return harness::skip(test, &reason),
     };
     let mut command = Command::new(python);
     command.env("PYTHONPATH", folder);
-    run("kamaki_script.py", command).await;
+    run("kamaki_script.py", command, base).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kamaki_on_the_cyclades_mount() {
+    drive_kamaki("kamaki_on_the_cyclades_mount", Base::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kamaki_on_the_cyclades_mount_on_postgresql() {
+    let test = "kamaki_on_the_cyclades_mount_on_postgresql";
+    drive_kamaki(test, Base::Postgresql).await;
 }

@@ -13,24 +13,16 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use harness::postgres::Postgres;
 use harness::scratch::Scratch;
 use sea_orm::{ConnectionTrait, Database, Statement};
 use serde_json::json;
 use support::rapi::FakeRapi;
 use support::{Central, until};
 
-fn server(scratch: &Scratch) -> Postgres {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
-    Postgres::start(&scratch.join("pg"), port).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_lives_and_the_database_may_die_meanwhile() {
     let scratch = Scratch::new("central-postgres").unwrap();
-    let mut database = server(&scratch);
+    let mut database = support::postgres(&scratch);
     let folder = tempfile::tempdir().unwrap();
     let rapi = FakeRapi::start().await;
     let central = Central::on(rapi, folder, &database.uri(), "").await;
@@ -106,7 +98,7 @@ const MANY: usize = 500;
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_servers_at_once_are_each_made_once_and_fill_the_quota_exactly() {
     let scratch = Scratch::new("central-many").unwrap();
-    let server = server(&scratch);
+    let server = support::postgres(&scratch);
     let folder = tempfile::tempdir().unwrap();
     let rapi = FakeRapi::start().await;
     let central = Central::on(rapi, folder, &server.uri(), "").await;
@@ -152,5 +144,50 @@ async fn five_hundred_servers_at_once_are_each_made_once_and_fill_the_quota_exac
     for column in 0..3 {
         let count: i64 = row.try_get_by_index(column).unwrap();
         assert_eq!(usize::try_from(count).unwrap(), MANY, "column {column}");
+    }
+}
+
+/// What it cannot keep is refused before it is asked: no client can make it look broken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nul_character_is_refused_with_the_name_of_the_field() {
+    let scratch = Scratch::new("central-nul").unwrap();
+    let server = support::postgres(&scratch);
+    let folder = tempfile::tempdir().unwrap();
+    let rapi = FakeRapi::start().await;
+    let central = Central::on(rapi, folder, &server.uri(), "").await;
+    let password = |user: &str, tenant: &str| {
+        let credentials = json!({"username": user, "password": "rabbit"});
+        json!({"auth": {"tenantName": tenant, "passwordCredentials": credentials}})
+    };
+    let uuid = json!({"server": {
+        "name": "n", "imageRef": "i\u{0}", "flavorRef": "1", "networks": [],
+    }});
+    for (path, body, field) in [
+        (
+            "/identity/v2.0/tokens",
+            password("al\u{0}ice", "wonderland"),
+            "auth.passwordCredentials.username",
+        ),
+        (
+            "/identity/v2.0/tokens",
+            password("alice", "\u{0}"),
+            "auth.tenantName",
+        ),
+        ("/compute/v2.0/servers", uuid, "server.imageRef"),
+        (
+            "/cyclades/account/v1.0/user_catalogs",
+            json!({"uuids": ["\u{0}"]}),
+            "uuids[0]",
+        ),
+        (
+            "/compute/v2.0/os-floating-ips",
+            json!({"pool": "\u{0}"}),
+            "pool",
+        ),
+        ("/image/v2/images", json!({"\u{0}": "x"}), "body"),
+    ] {
+        let message = central.post(path, body).await.fault(400, "badRequest");
+        assert!(message.starts_with(field), "{path}: {message}");
+        assert!(message.contains("NUL"), "{path}: {message}");
     }
 }

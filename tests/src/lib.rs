@@ -33,6 +33,7 @@ pub mod netns;
 pub mod node_image;
 pub mod postgres;
 pub mod process;
+pub mod python;
 pub mod rabbitmq;
 pub mod scratch;
 pub mod tap;

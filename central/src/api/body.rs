@@ -55,6 +55,13 @@ impl Body {
                 "body: nested deeper than {DEPTH_LIMIT}"
             )));
         }
+        // A NUL cannot be in JSON but so.
+        let escaped = br"\u0000";
+        if bytes.windows(escaped.len()).any(|part| part == escaped)
+            && let Some(place) = nul(&value, "")
+        {
+            return Err(Fault::bad_request(format!("{place}: has a NUL character")));
+        }
         Ok(Self(value))
     }
 }
@@ -65,6 +72,26 @@ fn depth(value: &Value) -> usize {
         Value::Array(list) => list.iter().map(depth).max().unwrap_or(0),
         Value::Object(map) => map.values().map(depth).max().unwrap_or(0),
         _ => 0,
+    }
+}
+
+/// Where the first NUL is: databases other than `SQLite` have no text with one.
+fn nul(value: &Value, path: &str) -> Option<String> {
+    match value {
+        Value::String(text) => text.contains('\0').then(|| path.to_owned()),
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .find_map(|(index, inner)| nul(inner, &format!("{path}[{index}]"))),
+        Value::Object(map) => map.iter().find_map(|(name, inner)| {
+            let whole = if path.is_empty() { "body" } else { path };
+            if name.contains('\0') {
+                return Some(format!("{whole}: a name in it"));
+            }
+            let dot = if path.is_empty() { "" } else { "." };
+            nul(inner, &format!("{path}{dot}{name}"))
+        }),
+        _ => None,
     }
 }
 
@@ -343,6 +370,23 @@ mod tests {
                 .is_err();
             assert!(refused, "{text}");
         }
+    }
+
+    #[test]
+    fn a_nul_is_named_with_its_place() {
+        let refused = |text: &str| refusal(Body::parse(text.as_bytes()));
+        let in_list = r#"{"server": {"networks": [{"uuid": "1"}, {"uuid": "a\u0000"}]}}"#;
+        assert_eq!(
+            refused(in_list),
+            "server.networks[1].uuid: has a NUL character"
+        );
+        let in_name = r#"{"server": {"metadata": {"\u0000": "x"}}}"#;
+        assert_eq!(
+            refused(in_name),
+            "server.metadata: a name in it: has a NUL character"
+        );
+        // A backslash, and then what only looks like one.
+        assert_eq!(refused(r#"{"a": "\\u0000"}"#), "accepted");
     }
 
     #[test]

@@ -24,9 +24,11 @@ def drive(title, driver, modern):
     step("key pairs", lambda: one([k for k in driver.list_key_pairs() if k.name == "lc"], "lc"))
     node = step("create", lambda: driver.create_node(
         name="lc-node", size=size, image=image, networks=[network],
-        ex_keyname="lc", ex_metadata={"role": "test"}))
+        ex_keyname="lc", ex_metadata={"role": "test"},
+        ex_userdata="#!/bin/sh\n", ex_files={"/etc/motd": "hello"}))
     if node is None:
         return step.failures
+    step("password", lambda: check(node.extra["password"], "none"))
 
     def fresh():
         return one([n for n in driver.list_nodes() if n.id == node.id], "the node")
@@ -44,6 +46,8 @@ def drive(title, driver, modern):
     step("renamed", lambda: check(fresh().name == "lc-renamed", fresh().name))
     step("reboot", lambda: check(driver.reboot_node(node), "reboot"))
     step("running after the reboot", lambda: state(NodeState.RUNNING))
+    step("hard reboot", lambda: check(driver.ex_hard_reboot_node(node), "reboot"))
+    step("running after the hard reboot", lambda: state(NodeState.RUNNING))
     step("stop", lambda: check(driver.ex_stop_node(node), "stop"))
     step("stopped", lambda: state(NodeState.STOPPED))
     step("resize", lambda: check(driver.ex_resize(node, small), "resize"))
@@ -59,13 +63,24 @@ def drive(title, driver, modern):
         step("running without it", lambda: state(NodeState.RUNNING))
         step("delete the floating IP", lambda: check(driver.ex_delete_floating_ip(floating), "delete"))
         step("ports", lambda: check(driver.ex_list_ports(), "none"))
+        volume = step("volumes", lambda: one(driver.list_volumes(), "the root disk"))
+        step("volume by id", lambda: check(driver.ex_get_volume(volume.id).size == 1, "size"))
         made = step("make a network", lambda: driver.ex_create_network("lc-net"))
         subnet = step("make a subnet", lambda: driver.ex_create_subnet("lc-sub", made, "10.9.0.0/24"))
         step("subnets", lambda: one([s for s in driver.ex_list_subnets() if s.name == "lc-sub"], "lc-sub"))
+        port = step("make a port", lambda: driver.ex_create_port(made, name="lc-port"))
+        step("rename the port", lambda: check(
+            driver.ex_update_port(port, name="lc-other").name == "lc-other", "name"))
+        step("attach the port", lambda: check(driver.ex_attach_port_interface(node, port), "attach"))
+        step("running with the port", lambda: state(NodeState.RUNNING))
+        step("detach the port", lambda: check(driver.ex_detach_port_interface(node, port), "detach"))
+        step("running without the port", lambda: state(NodeState.RUNNING))
         step("delete the subnet", lambda: check(driver.ex_delete_subnet(subnet), "delete"))
         step("delete the network", lambda: check(driver.ex_delete_network(made), "delete"))
     else:
-        floating = step("floating IP", lambda: driver.ex_create_floating_ip())
+        pool = step("pools", lambda: one(driver.ex_list_floating_ip_pools(), "pool"))
+        floating = step("floating IP", lambda: driver.ex_create_floating_ip(pool.name))
+        step("floating IPs", lambda: one(driver.ex_list_floating_ips(), "floating"))
         step("attach", lambda: check(driver.ex_attach_floating_ip_to_node(node, floating), "attach"))
         step("running with it", lambda: state(NodeState.RUNNING))
         step("detach", lambda: check(driver.ex_detach_floating_ip_from_node(node, floating), "detach"))

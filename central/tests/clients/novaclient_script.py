@@ -27,9 +27,11 @@ def drive(title, auth):
     step("keypairs", lambda: one([k for k in nova.keypairs.list() if k.name == "nova-key"], "nova-key"))
     server = step("create", lambda: nova.servers.create(
         "nova-server", image, flavor, nics=[{"net-id": network.id}],
-        key_name="nova-key", meta={"role": "test"}))
+        key_name="nova-key", meta={"role": "test"}, admin_pass="correct horse",
+        userdata="#!/bin/sh\n", files={"/etc/motd": "hello"}))
     if server is None:
         return step.failures
+    step("password", lambda: check(server.adminPass == "correct horse", server.adminPass))
 
     def status(wanted):
         def now():
@@ -47,6 +49,12 @@ def drive(title, auth):
     step("metadata", lambda: nova.servers.set_meta(server, {"a": "b"}))
     step("metadata is there", lambda: check(nova.servers.get(server.id).metadata["a"] == "b", "metadata"))
     step("metadata delete", lambda: nova.servers.delete_meta(server, ["a"]))
+    step("console", lambda: check("token=" in nova.servers.get_vnc_console(
+        server, "novnc")["console"]["url"], "URL"))
+    step("disks", lambda: one(nova.volumes.get_server_volumes(server.id), "the root disk"))
+    step("diagnostics", lambda: nova.servers.diagnostics(server))
+    step("soft reboot", lambda: nova.servers.reboot(server, "SOFT"))
+    step("active after the soft reboot", lambda: status("ACTIVE"))
     step("reboot", lambda: nova.servers.reboot(server, "HARD"))
     step("active after the reboot", lambda: status("ACTIVE"))
     before = step("interfaces", lambda: nova.servers.interface_list(server))
@@ -68,6 +76,16 @@ def drive(title, auth):
     return step.failures
 
 
+def look_around(auth):
+    """What an administrator sees of the clusters."""
+    step = Steps("novaclient, administrator")
+    nova = client.Client("2", session=session.Session(auth=auth))
+    host = step("hypervisors", lambda: one(nova.hypervisors.list(), "cluster"))
+    step("one hypervisor", lambda: check(nova.hypervisors.get(host.id).memory_mb > 0, "memory"))
+    step("services", lambda: one(nova.services.list(), "cluster"))
+    return step.failures
+
+
 V2 = BASE + "/identity/v2.0"
 FAILURES += drive("novaclient, v2 password", v2.Password(V2, "alice", "rabbit", tenant_name="wonderland"))
 FAILURES += drive("novaclient, v2 token", v2.Token(V2, TOKEN, tenant_name="wonderland"))
@@ -77,4 +95,5 @@ FAILURES += drive("novaclient, v3 password", v3.Password(
 FAILURES += drive("novaclient, whichever", generic.Password(
     BASE + "/identity", username="alice", password="rabbit", user_domain_name="Default",
     project_name="wonderland", project_domain_name="Default"))
+FAILURES += look_around(v2.Password(V2, "root", "toor-toor", tenant_name="wonderland"))
 sys.exit(1 if FAILURES else 0)

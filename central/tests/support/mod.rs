@@ -10,6 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use central::config::Config;
+use harness::postgres::Postgres;
+use harness::scratch::Scratch;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -236,6 +238,14 @@ async fn answer(request: reqwest::RequestBuilder) -> Answer {
         headers,
         body,
     }
+}
+
+/// A PostgreSQL for a test, on a port that was free a moment ago.
+pub fn postgres(scratch: &Scratch) -> Postgres {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    Postgres::start(&scratch.join("pg"), port).unwrap()
 }
 
 /// Waits until `condition` holds; a busy machine has its time.

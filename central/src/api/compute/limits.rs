@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
+use super::find;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
@@ -87,4 +88,14 @@ pub async fn security_groups(caller: Caller) -> Json<Value> {
         "tenant_id": caller.project_id,
         "rules": [],
     }]}))
+}
+
+/// Those of a server: the same.
+pub async fn security_groups_of_server(
+    State(api): State<Context>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Fault> {
+    find::server(api.database(), &caller, &id).await?;
+    Ok(security_groups(caller).await)
 }

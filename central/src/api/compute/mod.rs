@@ -95,7 +95,7 @@ pub fn routes() -> Router<Context> {
         )
         .route(
             "/servers/{id}/os-security-groups",
-            get(limits::security_groups),
+            get(limits::security_groups_of_server),
         )
         .route("/os-security-groups", get(limits::security_groups))
         .route("/os-keypairs", get(keypairs::list).post(keypairs::create))

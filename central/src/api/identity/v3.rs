@@ -1,10 +1,11 @@
 //! Keystone v3: what the openstack CLI and the SDK log in with.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use sea_orm::EntityTrait;
 use serde_json::{Value, json};
 
 use super::login::{self, Credentials, Login, Wanted};
@@ -14,7 +15,7 @@ use crate::api::caller::{Caller, Mount};
 use crate::api::context::Context;
 use crate::api::fault::Fault;
 use crate::api::roots;
-use crate::model::entity::project;
+use crate::model::entity::{project, user};
 use crate::model::moment;
 
 pub fn routes() -> Router<Context> {
@@ -27,7 +28,7 @@ pub fn routes() -> Router<Context> {
         .route("/auth/catalog", get(services))
         .route("/auth/projects", get(projects))
         .route("/projects", get(projects))
-        .route("/users/{user}/projects", get(projects))
+        .route("/users/{user}/projects", get(projects_of))
 }
 
 async fn version(mount: Mount) -> Json<Value> {
@@ -188,7 +189,25 @@ async fn services(mount: Mount, _caller: Caller) -> Json<Value> {
 }
 
 async fn projects(State(api): State<Context>, caller: Caller) -> Result<Json<Value>, Fault> {
-    let projects: Vec<Value> = login::projects_of(&api, &caller.user_id)
+    listed(&api, &caller.user_id).await
+}
+
+/// Those of a user: everybody's for administrators, one's own for others.
+async fn projects_of(
+    State(api): State<Context>,
+    caller: Caller,
+    Path(user): Path<String>,
+) -> Result<Json<Value>, Fault> {
+    let known = user::Entity::find_by_id(user.as_str())
+        .one(api.database())
+        .await?
+        .filter(|known| caller.admin || known.id == caller.user_id)
+        .ok_or_else(|| Fault::not_found("user", &user))?;
+    listed(&api, &known.id).await
+}
+
+async fn listed(api: &Context, user: &str) -> Result<Json<Value>, Fault> {
+    let projects: Vec<Value> = login::projects_of(api, user)
         .await?
         .iter()
         .map(project_body)
