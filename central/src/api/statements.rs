@@ -1,4 +1,5 @@
-//! Tests that a call's statements do not grow with what it shows.
+//! Tests that a call's statements do not grow with what it shows: of every operation of the
+//! OpenAPI document that reads.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,12 +8,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use sea_orm::{ConnectionTrait, DatabaseConnection};
+use sea_orm::{ConnectionTrait, DatabaseConnection, EntityTrait};
 use serde_json::Value;
 use tower::ServiceExt;
 
 use super::context::Context;
-use super::router;
+use super::{openapi, router};
 use crate::config::Config;
 use crate::ganeti::clients::Clients;
 use crate::ganeti::naming::Naming;
@@ -29,6 +30,7 @@ name = "u"
 password = "rabbit"
 token = "a-token-that-counts"
 projects = ["p"]
+admin = true
 [[backend]]
 name = "b"
 url = "http://127.0.0.1:1"
@@ -92,7 +94,8 @@ impl Counted {
         }
     }
 
-    /// Servers `from..to` with a NIC, an address, a disk, metadata and a tag each.
+    /// Servers `from..to` with a NIC, an address, a disk, metadata and a tag each; as many more of
+    /// those, and diagnostics, for server 2; as many projects, flavors, images, networks, keys.
     async fn add(&self, from: i64, to: i64) {
         let numbers = format!(
             "WITH RECURSIVE n(i) AS (SELECT {from} UNION ALL SELECT i + 1 FROM n WHERE i < {})",
@@ -128,6 +131,22 @@ impl Counted {
              FROM n, projects p",
             "INSERT INTO keypairs (user_id, name, public_key, fingerprint, created_at)
              SELECT u.id, 'k' || i, 'x', 'f', 1 FROM n, users u",
+            "INSERT INTO subnets (network_id, name, ip_version, cidr, dhcp, slaac, dns, host_routes,
+                pools, live, created_at, updated_at)
+             SELECT i, 's', 4, '10.1.0.0/24', 1, 0, '[]', '[]', '[]', 1, 1, 1 FROM n",
+            "INSERT INTO flavors (name, vcpus, ram, disk, disk_template, allow_create, public,
+                created_at) SELECT 'f' || i, 1, 128, 1, 't' || i, 1, 1, 1 FROM n",
+            "INSERT INTO ports (id, name, user_id, project_id, network_id, server_id, state, ipv4,
+                floating, created_at, updated_at)
+             SELECT 100000 + i, '', u.id, p.id, i, 2, 'ACTIVE', '10.1.0.9', 0, 1, 1
+             FROM n, users u, projects p",
+            "INSERT INTO volumes (server_id, name, user_id, project_id, size, disk_index, status,
+                created_at, updated_at)
+             SELECT 2, 'v', u.id, p.id, 1, i, 'IN_USE', 1, 1 FROM n, users u, projects p",
+            "INSERT INTO server_metadata (server_id, name, value) SELECT 2, 'k' || i, 'v' FROM n",
+            "INSERT INTO server_tags (server_id, tag) SELECT 2, 't' || i FROM n",
+            "INSERT INTO diagnostics (server_id, level, source, message, created_at)
+             SELECT 2, 'INFO', 's', 'm', 1 FROM n",
         ];
         for insert in inserts {
             let statement = insert.replacen("SELECT", &format!("{numbers} SELECT"), 1);
@@ -135,10 +154,12 @@ impl Counted {
         }
     }
 
-    /// How many statements the call needs, and how many things it shows.
-    async fn of(&self, path: &str) -> (usize, usize) {
+    /// How many statements the call needs, and how many things it shows; none: it shows nothing,
+    /// whatever there is.
+    async fn of(&self, path: &str) -> Option<(usize, usize)> {
         let request = Request::get(path)
             .header("x-auth-token", TOKEN)
+            .header("x-subject-token", TOKEN)
             .body(Body::empty())
             .unwrap();
         let before = self.statements.load(Ordering::Relaxed);
@@ -146,53 +167,106 @@ impl Counted {
         let api = Context::new(self.config.clone(), Arc::clone(&self.ganeti));
         let response = router(api).oneshot(request).await.unwrap();
         let after = self.statements.load(Ordering::Relaxed);
-        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let status = response.status();
+        if status == StatusCode::NOT_IMPLEMENTED || NEVER_THERE.contains(&path) {
+            return None;
+        }
+        assert!(
+            status.is_success() || status.is_redirection(),
+            "{path}: {status}"
+        );
         let bytes = axum::body::to_bytes(response.into_body(), 1 << 26)
             .await
             .unwrap();
-        let body: Value = serde_json::from_slice(&bytes).unwrap();
+        let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let list = body.as_array().or_else(|| {
             body.as_object()
                 .and_then(|map| map.values().find_map(Value::as_array))
         });
-        (after - before, list.map_or(1, Vec::len))
+        Some((after - before, list.map_or(1, Vec::len)))
+    }
+
+    /// The paths of all operations that read, with ids of what is there.
+    async fn paths(&self) -> Vec<String> {
+        let user = crate::model::entity::user::Entity::find()
+            .one(&self.database)
+            .await
+            .unwrap()
+            .unwrap();
+        let document = openapi::document();
+        let mut all = Vec::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            if methods["get"].is_null() {
+                continue;
+            }
+            let id = if path.contains("/servers/") || path.contains("ports") {
+                "2"
+            } else if path.contains("/images/") {
+                "i2"
+            } else if path.contains("/types/") {
+                "file"
+            } else {
+                "1"
+            };
+            let name = if path.contains("hosts") { "b" } else { "k2" };
+            let filled = path
+                .replace("{id}", id)
+                .replace("{name}", name)
+                .replace("{user}", &user.id)
+                .replace("{token}", TOKEN)
+                .replace("{alias}", "os-keypairs")
+                .replace("{port}", "2")
+                .replace("{volume}", "1")
+                .replace("{network}", "n")
+                .replace("{key}", "k")
+                .replace("{tag}", "t");
+            assert!(!filled.contains('{'), "{filled}");
+            all.push(filled);
+        }
+        for list in [
+            "/compute/v2.0/servers/detail",
+            "/network/v2.0/networks",
+            "/network/v2.0/subnets",
+            "/volume/v3/volumes/detail",
+        ] {
+            all.push(format!("{list}?changes-since=1970-01-01T00:00:00Z"));
+        }
+        all
     }
 }
 
-const PATHS: &[&str] = &[
-    "/compute/v2.0/servers",
-    "/compute/v2.0/servers/detail",
-    "/compute/v2.0/servers/2",
-    "/compute/v2.0/flavors/detail",
-    "/compute/v2.0/images/detail",
-    "/compute/v2.0/os-keypairs",
-    "/compute/v2.0/os-floating-ips",
-    "/compute/v2.0/os-networks",
-    "/network/v2.0/networks",
-    "/network/v2.0/subnets",
-    "/network/v2.0/ports",
-    "/network/v2.0/floatingips",
-    "/volume/v3/volumes/detail",
-    "/image/v2/images",
-    "/image/v1.0/images/detail",
+/// What is asked for once, or not there at all.
+const NEVER_THERE: &[&str] = &[
+    "/compute/v2.0/servers/2/password",
+    "/network/v2.0/extensions/os-keypairs",
 ];
 
 #[tokio::test]
 async fn a_list_of_many_needs_no_more_statements_than_one_of_two() {
     let counted = Counted::new().await;
     counted.add(2, 4).await;
+    let paths = counted.paths().await;
+    assert!(paths.len() > 70, "{}", paths.len());
     let mut few = Vec::new();
-    for path in PATHS {
+    for path in &paths {
         few.push(counted.of(path).await);
     }
     counted.add(4, 502).await;
-    for (path, (statements, shown)) in PATHS.iter().zip(few) {
-        let (now, many) = counted.of(path).await;
+    let mut long = 0;
+    for (path, before) in paths.iter().zip(few) {
+        let (Some((statements, shown)), Some((now, many))) = (before, counted.of(path).await)
+        else {
+            continue;
+        };
         assert_eq!(now, statements, "{path}: {shown} and {many} shown");
         // Three for the token.
         assert!(statements <= 3 + 7, "{path}: {statements} statements");
-        if path.contains("detail") && !path.contains("flavors") {
-            assert!(many >= 500, "{path}: {many} shown");
+        if many >= 200 {
+            long += 1;
+        }
+        if path.contains("detail") && !path.contains("hyper") && !path.contains("snapshots") {
+            assert!(many >= 500 || path.contains("zone"), "{path}: {many} shown");
         }
     }
+    assert!(long > 20, "{long} long lists");
 }

@@ -68,15 +68,18 @@ def drive(title, driver, modern):
         made = step("make a network", lambda: driver.ex_create_network("lc-net"))
         subnet = step("make a subnet", lambda: driver.ex_create_subnet("lc-sub", made, "10.9.0.0/24"))
         step("subnets", lambda: one([s for s in driver.ex_list_subnets() if s.name == "lc-sub"], "lc-sub"))
-        port = step("make a port", lambda: driver.ex_create_port(made, name="lc-port"))
-        step("rename the port", lambda: check(
-            driver.ex_update_port(port, name="lc-other").name == "lc-other", "name"))
+        step("delete the subnet", lambda: check(driver.ex_delete_subnet(subnet), "delete"))
+        step("delete the network", lambda: check(driver.ex_delete_network(made), "delete"))
+        used = step("another network", lambda: driver.ex_create_network("lc-used"))
+        port = step("make a port", lambda: driver.ex_create_port(used, name="lc-port"))
+        step("rename the port", lambda: driver.ex_update_port(port, name="lc-other"))
+        step("the name of the port", lambda: check(
+            driver.ex_get_port(port.id).extra["name"] == "lc-other", "name"))
         step("attach the port", lambda: check(driver.ex_attach_port_interface(node, port), "attach"))
         step("running with the port", lambda: state(NodeState.RUNNING))
         step("detach the port", lambda: check(driver.ex_detach_port_interface(node, port), "detach"))
         step("running without the port", lambda: state(NodeState.RUNNING))
-        step("delete the subnet", lambda: check(driver.ex_delete_subnet(subnet), "delete"))
-        step("delete the network", lambda: check(driver.ex_delete_network(made), "delete"))
+        step("delete it when unused", lambda: check(driver.ex_delete_network(used), "delete"))
     else:
         pool = step("pools", lambda: one(driver.ex_list_floating_ip_pools(), "pool"))
         floating = step("floating IP", lambda: driver.ex_create_floating_ip(pool.name))

@@ -26,10 +26,10 @@ ENVIRONMENT = {
 }
 
 
-def program(words):
+def program(words, **more):
     """One command in a process of its own; its JSON."""
     command = [PROGRAM] + words.split() + ["-f", "json"]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=dict(ENVIRONMENT, **more), capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise RuntimeError("%s: %s%s" % (words, done.stdout, done.stderr))
     return json.loads(done.stdout)
@@ -60,14 +60,12 @@ def status(wanted):
 
 def as_administrator(words):
     """One command of somebody else."""
-    os.environ.update(OS_USERNAME="root", OS_PASSWORD="toor-toor")
-    try:
-        return run(words)
-    finally:
-        os.environ.update(ENVIRONMENT)
+    return program(words, OS_USERNAME="root", OS_PASSWORD="toor-toor")
 
 
 os.environ.update(ENVIRONMENT)
+# Without a terminal, `image create` takes what it reads for an image.
+sys.stdin = open(os.openpty()[1])
 NAME = "cli-server"
 DATA = os.path.join(os.environ["SCRATCH"], "user-data")
 with open(DATA, "w") as data:
@@ -122,13 +120,15 @@ STEP("active without the floating IP", lambda: status("ACTIVE"))
 STEP("make a network", lambda: run("network create cli-net"))
 STEP("make a subnet", lambda: run(
     "subnet create --network cli-net --subnet-range 10.9.0.0/24 cli-sub"))
-STEP("make a port", lambda: run("port create --network cli-net cli-port"))
+STEP("delete the subnet", lambda: run("subnet delete cli-sub", parse=False))
+STEP("delete the network", lambda: run("network delete cli-net", parse=False))
+STEP("another network", lambda: run("network create cli-used"))
+STEP("make a port", lambda: run("port create --network cli-used cli-port"))
 STEP("plug it in", lambda: run("server add port cli-renamed cli-port", parse=False))
 STEP("active when plugged in", lambda: status("ACTIVE"))
 STEP("unplug it", lambda: run("server remove port cli-renamed cli-port", parse=False))
 STEP("active when unplugged", lambda: status("ACTIVE"))
-STEP("delete the subnet", lambda: run("subnet delete cli-sub", parse=False))
-STEP("delete the network", lambda: run("network delete cli-net", parse=False))
+STEP("delete it when unused", lambda: run("network delete cli-used", parse=False))
 STEP("release the floating IP", lambda: run(
     "floating ip delete " + run("floating ip list")[0]["ID"], parse=False))
 STEP("register an image", lambda: run(

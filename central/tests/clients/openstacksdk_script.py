@@ -95,15 +95,17 @@ def drive(title, **auth):
     subnet = step("make a subnet", lambda: cloud.network.create_subnet(
         network_id=made.id, ip_version=4, cidr="10.9.0.0/24", name="sdk-sub"))
     step("subnets", lambda: one(cloud.network.subnets(network_id=made.id), "subnet"))
-    loose = step("make a port", lambda: cloud.network.create_port(network_id=made.id, name="sdk-port"))
+    step("delete the subnet", lambda: cloud.network.delete_subnet(subnet, ignore_missing=False))
+    step("delete the network", lambda: cloud.network.delete_network(made, ignore_missing=False))
+    used = step("another network", lambda: cloud.network.create_network(name="sdk-used"))
+    loose = step("make a port", lambda: cloud.network.create_port(network_id=used.id, name="sdk-port"))
     step("rename it", lambda: check(
         cloud.network.update_port(loose, name="sdk-other").name == "sdk-other", "name"))
     step("plug it in", lambda: cloud.compute.create_server_interface(server, port_id=loose.id))
     step("idle when plugged in", idle)
     step("unplug it", lambda: cloud.compute.delete_server_interface(loose.id, server=server))
     step("idle when unplugged", idle)
-    step("delete the subnet", lambda: cloud.network.delete_subnet(subnet, ignore_missing=False))
-    step("delete the network", lambda: cloud.network.delete_network(made, ignore_missing=False))
+    step("delete it when unused", lambda: cloud.network.delete_network(used, ignore_missing=False))
     step("availability zones", lambda: check(list(cloud.compute.availability_zones()), "none"))
     step("limits", lambda: check(cloud.compute.get_limits() is not None, "none"))
     registered = step("register an image", lambda: cloud.image.create_image(

@@ -21,7 +21,7 @@ pub fn routes() -> Router<Context> {
     Router::new()
         .route("/images", get(list).post(create))
         .route("/images/{id}", get(show).patch(patch).delete(delete))
-        .route("/images/{id}/file", get(file))
+        .route("/images/{id}/file", get(file).put(file))
         .route("/schemas/image", get(schema))
 }
 

@@ -6,16 +6,20 @@ mod networks;
 pub mod ports;
 mod subnets;
 
+use axum::extract::Path;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use super::caller::Mount;
+use super::caller::{Caller, Mount};
 use super::context::Context;
+use super::fault::Fault;
 
 pub fn routes() -> Router<Context> {
     Router::new()
         .route("/", get(resources))
+        .route("/extensions", get(extensions))
+        .route("/extensions/{alias}", get(one_extension))
         .route("/networks", get(networks::list).post(networks::create))
         .route("/networks/detail", get(networks::list))
         .route(
@@ -46,6 +50,15 @@ pub fn routes() -> Router<Context> {
                 .put(floating_ips::attach)
                 .delete(floating_ips::delete),
         )
+}
+
+/// None: but clients ask for them before they make a port, and take a 404 for a failure.
+async fn extensions(_caller: Caller) -> Json<Value> {
+    Json(json!({"extensions": []}))
+}
+
+async fn one_extension(_caller: Caller, Path(alias): Path<String>) -> Fault {
+    Fault::not_found("extension", &alias)
 }
 
 async fn resources(mount: Mount) -> Json<Value> {

@@ -558,6 +558,16 @@ pub const OPERATIONS: &[Operation] = &[
     )
     .open(),
     get(
+        "/network/v2.0/extensions",
+        "None",
+        Many("extensions", "Anything"),
+    ),
+    get(
+        "/network/v2.0/extensions/{alias}",
+        "None",
+        One("extension", "Anything"),
+    ),
+    get(
         "/network/v2.0/networks",
         "Networks",
         Many("networks", "Network"),
@@ -786,6 +796,14 @@ pub const OPERATIONS: &[Operation] = &[
     ),
     delete("/image/v2/images/{id}", "Forget an image"),
     get("/image/v2/images/{id}/file", "Not offered: 501", Nothing).faults(NOT_OFFERED),
+    operation(
+        "put",
+        "/image/v2/images/{id}/file",
+        "Not offered: 501",
+        &[204],
+        Nothing,
+    )
+    .faults(NOT_OFFERED),
     get(
         "/image/v2/schemas/image",
         "What an image is",
