@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use harness::chain::timeline::Timeline;
 use harness::chain::{Chain, Program, story};
+use harness::{process, python};
 use serde_json::json;
 
 /// The demo's own story: a person's first half hour with the cloud.
@@ -16,6 +17,33 @@ fn a_server_lives_its_life() {
     }
     chain.check().unwrap();
     println!("{}", timeline.table());
+}
+
+/// What people drive a cloud with, unmodified, from PyPI, drives this one down to the guest.
+#[test]
+fn a_client_of_others_drives_a_real_guest() {
+    let clients = harness::source_root().join("central/tests/clients");
+    let python = match python::venv("venv", &clients.join("requirements.txt")) {
+        Ok(python) => python,
+        Err(error) => {
+            let test = "a_client_of_others_drives_a_real_guest";
+            return harness::skip(test, &format!("{error:#}"));
+        }
+    };
+    let mut chain = Chain::start(&mut Timeline::default()).unwrap();
+    let mut client = chain.client(&python, &[&clients.join("real_ganeti_script.py")]);
+    client.env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = process::run(&mut client, Duration::from_secs(800)).unwrap();
+    let failed = output.stdout.contains("FAILED") || !output.status.success();
+    assert!(
+        !failed,
+        "{}{}\n{}",
+        output.stdout,
+        output.stderr,
+        chain.logs()
+    );
+    println!("{}", output.stdout);
+    chain.check().unwrap();
 }
 
 /// Nothing that happens while the broker is away is lost, and everybody finds it again.

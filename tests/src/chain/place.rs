@@ -1,7 +1,7 @@
 //! Putting the chain up: hosts and links, the services, our programs with their configuration.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -138,6 +138,17 @@ impl Chain {
             self.center.netns(),
             &format!("http://{CENTER_ADDRESS}:{API_PORT}"),
         )
+    }
+
+    /// A run of a client in the center's network, with the address of the API, a user, their
+    /// password and their project as its last arguments.
+    pub fn client(&self, program: &Path, arguments: &[&Path]) -> Command {
+        let mut command = self.center.netns().command(program);
+        command
+            .args(arguments)
+            .arg(format!("http://{CENTER_ADDRESS}:{API_PORT}"))
+            .args(["demo", "demo-password", "demo"]);
+        command
     }
 
     /// The console of a server's guest.
@@ -332,7 +343,7 @@ impl Chain {
 }
 
 /// What `snf-central seed` puts into the database.
-fn seed(folder: &std::path::Path) -> String {
+fn seed(folder: &Path) -> String {
     let folder = folder.display();
     format!(
         r#"
