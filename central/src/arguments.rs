@@ -51,6 +51,9 @@ pub enum Command {
     /// Networks
     #[command(subcommand)]
     Network(objects::Network),
+    /// Addresses
+    #[command(subcommand)]
+    Address(objects::Address),
     /// Limits of projects
     #[command(subcommand)]
     Quota(objects::Quota),

@@ -1,5 +1,6 @@
 //! The configuration file, `/etc/snf-central/central.toml`, and what it says once checked.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +29,7 @@ struct File {
     networks: NetworksFile,
     parameters: ParametersFile,
     reconcile: ReconcileFile,
+    keystone: KeystoneFile,
 }
 
 #[derive(Debug, Deserialize)]
@@ -211,6 +213,75 @@ fn net(text: &str) -> Option<Net> {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct KeystoneFile {
+    url: Option<String>,
+    username: String,
+    user_domain: String,
+    project: String,
+    project_domain: String,
+    password_file: PathBuf,
+    ca_file: Option<PathBuf>,
+    timeout_seconds: u64,
+    cache_seconds: u64,
+    admin_roles: Vec<String>,
+    user_roles: Vec<String>,
+    create_projects: bool,
+    projects: BTreeMap<String, String>,
+}
+
+impl Default for KeystoneFile {
+    fn default() -> Self {
+        Self {
+            url: None,
+            username: "central".to_owned(),
+            user_domain: "Default".to_owned(),
+            project: "service".to_owned(),
+            project_domain: "Default".to_owned(),
+            password_file: PathBuf::from("/etc/snf-central/keystone-password"),
+            ca_file: None,
+            timeout_seconds: 10,
+            cache_seconds: 60,
+            admin_roles: vec!["admin".to_owned()],
+            user_roles: vec!["member".to_owned()],
+            create_projects: true,
+            projects: BTreeMap::new(),
+        }
+    }
+}
+
+/// An external Keystone, whose tokens are good here as well.
+#[derive(Debug, Clone, Default)]
+pub struct Keystone {
+    /// Its version 3, without a slash at its end: `https://keystone.example.org:5000/v3`.
+    pub url: String,
+    /// As whom we ask it.
+    pub username: String,
+    /// The name of that user's domain.
+    pub user_domain: String,
+    /// The name of the project that we ask it for.
+    pub project: String,
+    /// The name of that project's domain.
+    pub project_domain: String,
+    /// Where our password is.
+    pub password_file: PathBuf,
+    /// Its certificate, or those of authorities.
+    pub ca_file: Option<PathBuf>,
+    /// How long it may take to answer.
+    pub timeout: Duration,
+    /// How long its answer is believed.
+    pub cache: Duration,
+    /// The names of roles that make an administrator here.
+    pub admin_roles: Vec<String>,
+    /// The names of roles that make a user here.
+    pub user_roles: Vec<String>,
+    /// Whether a project that was never seen is made here.
+    pub create_projects: bool,
+    /// By the id of a project there, the name of the one here that it is.
+    pub projects: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct ReconcileFile {
     interval_seconds: u64,
     most_percent: u8,
@@ -279,6 +350,8 @@ pub struct Config {
     pub reconcile_interval: Duration,
     /// How much of it one comparison may change.
     pub reconcile_limit: Limit,
+    /// An external Keystone; none: only our own tokens are good.
+    pub keystone: Option<Keystone>,
 }
 
 impl Config {
@@ -402,6 +475,36 @@ impl Config {
             nodes,
             life: Duration::from_secs(minutes * 60),
         });
+        let keystone = match file.keystone.url {
+            None => None,
+            Some(url) => {
+                let reason = match (url.starts_with("https://"), &file.keystone.ca_file) {
+                    (true, None) => Some("needs keystone.ca_file to know it by"),
+                    (true, Some(_)) => None,
+                    (false, _) if url.starts_with("http://") => None,
+                    _ => Some("must begin with http:// or https://"),
+                };
+                if let Some(reason) = reason {
+                    return Err(bad("keystone.url", &url, reason.to_owned()));
+                }
+                let timeout = positive("keystone.timeout_seconds", file.keystone.timeout_seconds)?;
+                Some(Keystone {
+                    url: url.trim_end_matches('/').to_owned(),
+                    username: file.keystone.username,
+                    user_domain: file.keystone.user_domain,
+                    project: file.keystone.project,
+                    project_domain: file.keystone.project_domain,
+                    password_file: file.keystone.password_file,
+                    ca_file: file.keystone.ca_file,
+                    timeout: Duration::from_secs(timeout),
+                    cache: Duration::from_secs(file.keystone.cache_seconds),
+                    admin_roles: file.keystone.admin_roles,
+                    user_roles: file.keystone.user_roles,
+                    create_projects: file.keystone.create_projects,
+                    projects: file.keystone.projects,
+                })
+            }
+        };
         let names = Names::new(&file.ganeti.prefix)
             .map_err(|error| bad("ganeti.prefix", &file.ganeti.prefix, error.to_string()))?;
         let metrics = match &file.metrics {
@@ -441,6 +544,7 @@ impl Config {
                 percent: file.reconcile.most_percent,
                 few: file.reconcile.few,
             },
+            keystone,
         })
     }
 }
@@ -491,6 +595,12 @@ mod tests {
             ("[parameters]\nurl = 'x'", "parameters.url = x"),
             ("[parameters]\nnodes = ['10.0.0.0/33']", "parameters.nodes"),
             ("[ganeti]\nprefx = 'a'", "prefx"),
+            ("[keystone]\nurl = 'x'", "keystone.url = x"),
+            ("[keystone]\nurl = 'https://x/v3'", "keystone.ca_file"),
+            (
+                "[keystone]\nurl = 'http://x/v3'\ntimeout_seconds = 0",
+                "keystone.timeout_seconds",
+            ),
             (
                 "[reconcile]\ninterval_seconds = 0",
                 "reconcile.interval_seconds",

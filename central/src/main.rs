@@ -72,6 +72,9 @@ async fn run(config: Config, command: Command) -> anyhow::Result<()> {
         Command::Network(command) => {
             objects::run(&config, objects::Command::Network(command)).await
         }
+        Command::Address(command) => {
+            objects::run(&config, objects::Command::Address(command)).await
+        }
         Command::Quota(command) => objects::run(&config, objects::Command::Quota(command)).await,
         Command::Server(command) => objects::run(&config, objects::Command::Server(command)).await,
         Command::Openapi => Ok(()),

@@ -122,7 +122,7 @@ pub async fn run(
         config.reconcile_limit,
         stopped.clone(),
     ));
-    let service = api::service(Context::new(config, ganeti));
+    let service = api::service(Context::new(config, ganeti)?);
     tracing::info!(%address, "serving");
     listening(address);
     notify::ready();

@@ -198,6 +198,31 @@ async fn the_committed_document_is_what_is_served_and_all_in_it_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_method_that_is_not_for_a_path_is_refused_with_those_that_are() {
+    let central = target().await;
+    let mut methods: std::collections::BTreeMap<String, Vec<String>> = Default::default();
+    for operation in operations(&central).await {
+        let path = filled(&operation.path, "1");
+        let method = operation.method.to_string();
+        methods.entry(path).or_default().push(method);
+    }
+    for (path, known) in methods {
+        for prefix in ["", "/cyclades"] {
+            let brew = Method::from_bytes(b"BREW").unwrap();
+            let path = format!("{prefix}{path}");
+            let answer = central.ask(brew, &path, Some(TOKEN), None).await;
+            let allow = answer.headers.get("allow");
+            let allow = allow.unwrap_or_else(|| panic!("{path}: no Allow: {answer:?}"));
+            let allowed: Vec<&str> = allow.to_str().unwrap().split(',').collect();
+            for method in &known {
+                assert!(allowed.contains(&method.as_str()), "{path}: {allowed:?}");
+            }
+            answer.fault(405, "notAllowed");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_path_breaks_anything() {
     let central = target().await;
     let long = "a".repeat(3000);

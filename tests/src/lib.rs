@@ -11,7 +11,7 @@
 //! - [`process`]: a child that cannot outlive the test, its log
 //! - [`guest`]: a QEMU guest of Debian's cloud kernel and busybox, its console
 //! - [`node_image`]: a node in such a guest, with programs and modules of its own
-//! - [`rabbitmq`], [`postgres`], [`ganeti`]: the real services
+//! - [`rabbitmq`], [`postgres`], [`mariadb`], [`ganeti`]: the real services
 //! - [`debian`]: Debian systems to install the packages in, a chroot and a machine
 //! - [`corpus`]: the inputs that a fuzzer found
 //! - [`chain`]: all of it together: what `make demo` shows and the end-to-end test checks
@@ -29,6 +29,7 @@ pub mod debian;
 pub mod ganeti;
 pub mod guest;
 pub mod host;
+pub mod mariadb;
 pub mod netns;
 pub mod node_image;
 pub mod postgres;

@@ -3,6 +3,7 @@
 use anyhow::bail;
 use sea_orm::EntityTrait;
 
+use crate::api::identity::keystone::Keystone;
 use crate::config::Config;
 use crate::ganeti::measurement;
 use crate::model::database;
@@ -20,6 +21,10 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         bail!("the schema lacks {pending} steps: run `snf-central migrate`");
     }
     println!("database: ok");
+    if let Some(keystone) = config.keystone.clone() {
+        Keystone::new(keystone)?.check().await?;
+        println!("keystone: ok");
+    }
     let ganeti = serve::submitter(config, database);
     let mut failures = 0;
     for backend in backend::Entity::find().all(&ganeti.database).await? {

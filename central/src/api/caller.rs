@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 use super::context::Context;
 use super::dialect::Dialect;
 use super::fault::Fault;
+use super::identity::{external, keystone};
+use super::known_tokens::{self, Begun};
 use crate::model::entity::{membership, token, user};
 use crate::model::moment;
 
@@ -137,30 +139,70 @@ pub struct Identity {
     pub token: token::Model,
     pub user: user::Model,
     pub admin: bool,
+    /// The external Keystone's, not ours.
+    pub external: bool,
 }
 
-/// The owner of a token, if it is known and still good.
+/// The owner of a token, of ours or of the external Keystone, if it is known and still good.
 ///
 /// # Errors
-/// The database fails.
+/// The database fails; Keystone does not answer, or lets in somebody whom we do not.
 pub async fn identify(api: &Context, given: &str) -> Result<Option<Identity>, Fault> {
     let digest = digest(given);
     let now = Instant::now();
-    let expired = |identity: &Identity| identity.token.expires_at <= moment::now();
     if let Some(identity) = api.known_tokens().get(&digest, now) {
-        return Ok((!expired(&identity)).then_some(identity));
+        let expired = identity.token.expires_at <= moment::now();
+        return Ok((!expired).then_some(identity));
     }
     let begun = api.known_tokens().begin(now);
-    let found = token::Entity::find_by_id(digest.as_str())
-        .filter(token::Column::ExpiresAt.gt(moment::now()))
+    match look_up(api, &digest).await? {
+        Owner::Ours(identity) => {
+            api.known_tokens()
+                .put(begun, digest, (*identity).clone(), known_tokens::FRESH);
+            Ok(Some(*identity))
+        }
+        Owner::Gone => Ok(None),
+        Owner::Unknown => identify_external(api, given, digest, begun).await,
+    }
+}
+
+/// The owner of a token of ours.
+///
+/// # Errors
+/// The database fails.
+pub async fn identify_own(api: &Context, given: &str) -> Result<Option<Identity>, Fault> {
+    Ok(match look_up(api, &digest(given)).await? {
+        Owner::Ours(identity) => Some(*identity),
+        Owner::Gone | Owner::Unknown => None,
+    })
+}
+
+/// Whose a token is.
+enum Owner {
+    Ours(Box<Identity>),
+    /// It is over, or of somebody who may do nothing any more.
+    Gone,
+    /// Not one of ours.
+    Unknown,
+}
+
+async fn look_up(api: &Context, digest: &str) -> Result<Owner, Fault> {
+    let found = token::Entity::find_by_id(digest)
         .one(api.database())
         .await?;
-    let Some(token) = found else { return Ok(None) };
+    let Some(token) = found else {
+        return Ok(Owner::Unknown);
+    };
+    if token.expires_at <= moment::now() {
+        return Ok(Owner::Gone);
+    }
     let user = user::Entity::find_by_id(token.user_id.as_str())
         .filter(user::Column::Enabled.eq(true))
         .one(api.database())
         .await?;
-    let Some(user) = user else { return Ok(None) };
+    let Some(user) = user else {
+        return Ok(Owner::Gone);
+    };
     let project = token
         .project_id
         .clone()
@@ -170,13 +212,38 @@ pub async fn identify(api: &Context, given: &str) -> Result<Option<Identity>, Fa
         .await?
         .map(|membership| membership.role);
     // Who was put out of a project has no business there, whatever the token says.
-    let Some(role) = role else { return Ok(None) };
-    let identity = Identity {
+    let Some(role) = role else {
+        return Ok(Owner::Gone);
+    };
+    Ok(Owner::Ours(Box::new(Identity {
         admin: user.admin || role == "admin",
         token,
         user,
+        external: false,
+    })))
+}
+
+/// The owner of a token that is not ours, if the external Keystone, where there is one, knows it.
+async fn identify_external(
+    api: &Context,
+    given: &str,
+    digest: String,
+    begun: Begun,
+) -> Result<Option<Identity>, Fault> {
+    let Some(keystone) = api.keystone() else {
+        return Ok(None);
     };
-    api.known_tokens().put(begun, digest, identity.clone());
+    let Some(found) = keystone.validate(given).await? else {
+        return Ok(None);
+    };
+    let now = moment::now();
+    if found.expires_at <= now {
+        return Ok(None);
+    }
+    let identity = external::admit(api, &digest, &found).await?;
+    let life = keystone::life(keystone.config(), &found, now);
+    api.known_tokens()
+        .put(begun, digest, identity.clone(), life);
     Ok(Some(identity))
 }
 

@@ -19,9 +19,9 @@ use tokio::time::timeout;
 
 use super::body::Field;
 use super::caller::Caller;
-use super::compute::own_server;
 use super::context::Context;
 use super::fault::Fault;
+use super::find;
 use super::one_shot::{self, Kind};
 use super::page::Parameters;
 use crate::dispatch::machine::STARTED;
@@ -79,7 +79,7 @@ fn place(server: i64, instance: &Value) -> Result<Place, Fault> {
 }
 
 async fn find(api: &Context, caller: &Caller, id: &str) -> Result<Place, Fault> {
-    let server: server::Model = own_server(api.database(), caller, id).await?;
+    let server: server::Model = find::server(api.database(), caller, id).await?;
     if server.state != STARTED || server.deleted_at.is_some() {
         return Err(caller
             .dialect

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sea_orm::DatabaseConnection;
 
 use super::identity::attempts::Attempts;
+use super::identity::keystone::{Keystone, KeystoneError};
 use super::known_tokens::KnownTokens;
 use crate::config::Config;
 use crate::ganeti::submission::Submitter;
@@ -18,16 +19,21 @@ struct Inner {
     ganeti: Arc<Submitter>,
     attempts: Attempts,
     known_tokens: KnownTokens,
+    keystone: Option<Keystone>,
 }
 
 impl Context {
-    pub fn new(config: Config, ganeti: Arc<Submitter>) -> Self {
-        Self(Arc::new(Inner {
+    /// # Errors
+    /// The external Keystone cannot be asked as it is configured.
+    pub fn new(config: Config, ganeti: Arc<Submitter>) -> Result<Self, KeystoneError> {
+        let keystone = config.keystone.clone().map(Keystone::new).transpose()?;
+        Ok(Self(Arc::new(Inner {
             config,
             ganeti,
             attempts: Attempts::default(),
             known_tokens: KnownTokens::default(),
-        }))
+            keystone,
+        })))
     }
 
     pub fn config(&self) -> &Config {
@@ -46,6 +52,11 @@ impl Context {
     /// The tokens of late.
     pub fn known_tokens(&self) -> &KnownTokens {
         &self.0.known_tokens
+    }
+
+    /// The external Keystone, if there is one.
+    pub fn keystone(&self) -> Option<&Keystone> {
+        self.0.keystone.as_ref()
     }
 
     pub fn ganeti(&self) -> &Arc<Submitter> {

@@ -2,7 +2,8 @@
 //! look-up every other second, not three statements each.
 //!
 //! What this process revokes is not good from then on. What another one changes, or somebody at a
-//! shell, is noticed after [`FRESH`].
+//! shell, is noticed after [`FRESH`], and of tokens of the external Keystone after the time that
+//! the configuration says.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,14 +12,26 @@ use std::time::{Duration, Instant};
 use super::caller::Identity;
 
 /// How long what was looked up is good.
-const FRESH: Duration = Duration::from_secs(2);
+pub const FRESH: Duration = Duration::from_secs(2);
 /// How many are remembered.
 const MOST: usize = 10_000;
 
+struct Known {
+    identity: Identity,
+    since: Instant,
+    life: Duration,
+}
+
+impl Known {
+    fn is_good(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < self.life
+    }
+}
+
 #[derive(Default)]
 struct Inner {
-    /// By the token's digest: since when, and whose.
-    known: HashMap<String, (Instant, Identity)>,
+    /// By the token's digest: whose, since when, and for how long.
+    known: HashMap<String, Known>,
     /// How often something was revoked.
     revocations: u64,
 }
@@ -43,8 +56,8 @@ impl KnownTokens {
     /// The owner, if it was looked up a moment ago.
     pub fn get(&self, digest: &str, now: Instant) -> Option<Identity> {
         let inner = self.inner();
-        let (since, identity) = inner.known.get(digest)?;
-        (now.saturating_duration_since(*since) < FRESH).then(|| identity.clone())
+        let known = inner.known.get(digest)?;
+        known.is_good(now).then(|| known.identity.clone())
     }
 
     /// To be called before a look-up.
@@ -55,21 +68,25 @@ impl KnownTokens {
         }
     }
 
-    /// Remembers what was looked up, unless something was revoked meanwhile: that may be it.
-    pub fn put(&self, begun: Begun, digest: String, identity: Identity) {
+    /// Remembers for `life` what was looked up, unless something was revoked meanwhile: that may
+    /// be it.
+    pub fn put(&self, begun: Begun, digest: String, identity: Identity, life: Duration) {
         let mut inner = self.inner();
         if inner.revocations != begun.revocations {
             return;
         }
         if inner.known.len() >= MOST && !inner.known.contains_key(&digest) {
-            inner
-                .known
-                .retain(|_, (since, _)| begun.at.saturating_duration_since(*since) < FRESH);
+            inner.known.retain(|_, known| known.is_good(begun.at));
             if inner.known.len() >= MOST {
                 inner.known.clear();
             }
         }
-        inner.known.insert(digest, (begun.at, identity));
+        let known = Known {
+            identity,
+            since: begun.at,
+            life,
+        };
+        inner.known.insert(digest, known);
     }
 
     /// A token is no longer good.
@@ -105,6 +122,7 @@ mod tests {
                 created_at: 0,
             },
             admin: false,
+            external: false,
         }
     }
 
@@ -112,7 +130,7 @@ mod tests {
     fn what_was_looked_up_is_good_for_a_moment() {
         let known = KnownTokens::default();
         let now = Instant::now();
-        known.put(known.begin(now), "a".to_owned(), identity());
+        known.put(known.begin(now), "a".to_owned(), identity(), FRESH);
         assert!(known.get("a", now).is_some());
         assert!(known.get("b", now).is_none());
         assert!(known.get("a", now + FRESH).is_none());
@@ -122,11 +140,11 @@ mod tests {
     fn what_was_revoked_is_not_good_even_if_it_was_being_looked_up() {
         let known = KnownTokens::default();
         let now = Instant::now();
-        known.put(known.begin(now), "a".to_owned(), identity());
+        known.put(known.begin(now), "a".to_owned(), identity(), FRESH);
         let begun = known.begin(now);
         known.revoke("a");
         assert!(known.get("a", now).is_none());
-        known.put(begun, "a".to_owned(), identity());
+        known.put(begun, "a".to_owned(), identity(), FRESH);
         assert!(known.get("a", now).is_none());
     }
 
@@ -135,7 +153,7 @@ mod tests {
         let known = KnownTokens::default();
         let now = Instant::now();
         for number in 0..MOST + 10 {
-            known.put(known.begin(now), number.to_string(), identity());
+            known.put(known.begin(now), number.to_string(), identity(), FRESH);
         }
         assert!(known.inner().known.len() <= MOST);
         assert!(known.get(&(MOST + 9).to_string(), now).is_some());

@@ -1,6 +1,7 @@
 //! The HTTP side: two mounts over the same handlers.
 
 mod account;
+mod attachment;
 pub mod body;
 pub mod caller;
 pub mod compute;
@@ -8,12 +9,14 @@ mod console;
 pub mod context;
 pub mod dialect;
 pub mod fault;
+mod find;
 mod health;
 pub mod identity;
 mod image;
 mod known_tokens;
 mod links;
 mod network;
+mod nic;
 pub mod one_shot;
 pub mod openapi;
 mod page;
@@ -25,6 +28,7 @@ mod roots;
 mod sealed;
 #[cfg(test)]
 mod statements;
+mod task;
 mod volume;
 
 use std::net::SocketAddr;

@@ -76,14 +76,23 @@ impl Parameters {
             .map_or(LIMIT, |limit| limit.min(LIMIT)))
     }
 
+    /// A point in time.
+    pub fn time(&self, name: &str) -> Result<Option<i64>, Fault> {
+        self.get(name)
+            .map(|text| {
+                moment::parse_iso(text).ok_or_else(|| {
+                    Fault::field(name, text, "must be a time, as 2026-11-22T18:02:26Z")
+                })
+            })
+            .transpose()
+    }
+
     /// Since when changes are wanted.
     pub fn changes_since(&self) -> Result<Option<i64>, Fault> {
         let name = "changes-since";
-        let Some(text) = self.get(name) else {
+        let (Some(text), Some(since)) = (self.get(name), self.time(name)?) else {
             return Ok(None);
         };
-        let since = moment::parse_iso(text)
-            .ok_or_else(|| Fault::field(name, text, "must be a time, as 2026-11-22T18:02:26Z"))?;
         // A client whose clock is a little ahead is no reason to refuse.
         if since > moment::now().saturating_add(60_000_000) {
             return Err(Fault::field(name, text, "is in the future"));

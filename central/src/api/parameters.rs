@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use axum::Json;
 use axum::Router;
 use axum::extract::{ConnectInfo, Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use sea_orm::DatabaseTransaction;
 use serde_json::{Map, Value, json};
@@ -28,8 +29,8 @@ pub fn routes() -> Router<Context> {
     Router::new().route("/server-params/{secret}", get(tell).head(not_for_head))
 }
 
-async fn not_for_head() -> StatusCode {
-    StatusCode::METHOD_NOT_ALLOWED
+async fn not_for_head() -> impl IntoResponse {
+    (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET")])
 }
 
 async fn tell(

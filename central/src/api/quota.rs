@@ -13,8 +13,9 @@ use sea_orm::{
 
 use super::caller::Caller;
 use super::fault::Fault;
+use super::task::{RESIZING, STARTING};
 use crate::dispatch::machine;
-use crate::model::entity::{address, flavor, network, project, quota, server};
+use crate::model::entity::{address, flavor, intent, network, project, quota, server};
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,29 +172,36 @@ pub async fn limits(database: &impl ConnectionTrait, project_id: &str) -> Result
 /// # Errors
 /// The database fails.
 pub async fn usage(database: &impl ConnectionTrait, project_id: &str) -> Result<Amounts, DbErr> {
-    let counts: Vec<(i64, String, i64)> = server::Entity::find()
+    let counts: Vec<(i64, String, Option<String>, i64)> = server::Entity::find()
         .select_only()
         .column(server::Column::FlavorId)
         .column(server::Column::State)
+        .column(server::Column::Task)
         .column_as(server::Column::Id.count(), "servers")
         .filter(server::Column::ProjectId.eq(project_id))
         .filter(server::Column::DeletedAt.is_null())
         .group_by(server::Column::FlavorId)
         .group_by(server::Column::State)
+        .group_by(server::Column::Task)
         .into_tuple()
         .all(database)
         .await?;
     let flavors = flavor::Entity::find()
-        .filter(flavor::Column::Id.is_in(counts.iter().map(|(flavor, _, _)| *flavor)))
+        .filter(flavor::Column::Id.is_in(counts.iter().map(|(flavor, ..)| *flavor)))
         .all(database)
         .await?;
     let mut sum = Amounts::default();
-    for (id, state, count) in counts {
-        if let Some(flavor) = flavors.iter().find(|flavor| flavor.id == id) {
+    let task_is = |task: &Option<String>, name: &str| task.as_deref() == Some(name);
+    for (id, state, task, count) in &counts {
+        if let Some(flavor) = flavors.iter().find(|flavor| flavor.id == *id) {
             // One that is being built or started takes what it will take.
-            let running = state != machine::STOPPED && state != machine::ERROR;
-            sum.add(&Amounts::of_servers(flavor, count, running));
+            let running =
+                state != machine::STOPPED && state != machine::ERROR || task_is(task, STARTING);
+            sum.add(&Amounts::of_servers(flavor, *count, running));
         }
+    }
+    if counts.iter().any(|(_, _, task, _)| task_is(task, RESIZING)) {
+        sum.add(&growth(database, project_id).await?);
     }
     let networks = network::Entity::find()
         .filter(network::Column::ProjectId.eq(project_id))
@@ -209,6 +217,45 @@ pub async fn usage(database: &impl ConnectionTrait, project_id: &str) -> Result<
         .await?;
     sum.private_networks = i64::try_from(networks).unwrap_or(i64::MAX);
     sum.floating_ips = i64::try_from(addresses).unwrap_or(i64::MAX);
+    Ok(sum)
+}
+
+/// What the servers of a project will take more when they have been resized.
+async fn growth(database: &impl ConnectionTrait, project_id: &str) -> Result<Amounts, DbErr> {
+    let resized = server::Entity::find()
+        .filter(server::Column::ProjectId.eq(project_id))
+        .filter(server::Column::DeletedAt.is_null())
+        .filter(server::Column::Task.eq(RESIZING))
+        .all(database)
+        .await?;
+    let flavors = flavor::Entity::find()
+        .filter(flavor::Column::Id.is_in(resized.iter().map(|server| server.flavor_id)))
+        .all(database)
+        .await?;
+    let intents = intent::Entity::find()
+        .filter(intent::Column::Id.is_in(resized.iter().filter_map(|server| server.task_intent)))
+        .all(database)
+        .await?;
+    let mut sum = Amounts::default();
+    for server in &resized {
+        let old = flavors.iter().find(|flavor| flavor.id == server.flavor_id);
+        let asked = intents
+            .iter()
+            .find(|row| Some(row.id) == server.task_intent);
+        let Some((old, asked)) = old.zip(asked) else {
+            continue;
+        };
+        let more = |name: &str, old: i64| {
+            let wanted = asked.request.pointer(&format!("/body/beparams/{name}"));
+            let wanted = wanted.and_then(serde_json::Value::as_i64).unwrap_or(old);
+            wanted.saturating_sub(old).max(0)
+        };
+        sum.add(&Amounts {
+            total_cpu: more("vcpus", old.vcpus),
+            total_ram: more("maxmem", old.ram),
+            ..Amounts::default()
+        });
+    }
     Ok(sum)
 }
 

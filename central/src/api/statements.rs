@@ -147,6 +147,9 @@ impl Counted {
             "INSERT INTO server_tags (server_id, tag) SELECT 2, 't' || i FROM n",
             "INSERT INTO diagnostics (server_id, level, source, message, created_at)
              SELECT 2, 'INFO', 's', 'm', 1 FROM n",
+            "INSERT INTO address_history (address, network_id, server_id, port_id, user_id,
+                project_id, bound_at)
+             SELECT '10.0.0.' || i, 1, 2, i, u.id, p.id, 1 FROM n, users u, projects p",
         ];
         for insert in inserts {
             let statement = insert.replacen("SELECT", &format!("{numbers} SELECT"), 1);
@@ -164,7 +167,7 @@ impl Counted {
             .unwrap();
         let before = self.statements.load(Ordering::Relaxed);
         // One of its own, which remembers no token.
-        let api = Context::new(self.config.clone(), Arc::clone(&self.ganeti));
+        let api = Context::new(self.config.clone(), Arc::clone(&self.ganeti)).unwrap();
         let response = router(api).oneshot(request).await.unwrap();
         let after = self.statements.load(Ordering::Relaxed);
         let status = response.status();
@@ -221,7 +224,13 @@ impl Counted {
                 .replace("{key}", "k")
                 .replace("{tag}", "t");
             assert!(!filled.contains('{'), "{filled}");
-            all.push(filled);
+            // It is not told without a question.
+            let question = if path.ends_with("/address-history") {
+                "?server_id=2"
+            } else {
+                ""
+            };
+            all.push(format!("{filled}{question}"));
         }
         for list in [
             "/compute/v2.0/servers/detail",

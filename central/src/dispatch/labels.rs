@@ -68,7 +68,10 @@ pub async fn apply(
             new.live = live;
             (new.job_id, new.job_rank, new.job_time) = (order.job, order.rank, order.time);
         }
-        new.wanted = None;
+        // The end of an earlier job says nothing about a wish to the contrary since then.
+        if old.wanted == Some(live) {
+            new.wanted = None;
+        }
         if new == old {
             continue;
         }

@@ -12,7 +12,7 @@ use super::nics;
 use super::route::{Applied, RouteError};
 use crate::ganeti::submission::Submitter;
 use crate::model::entity::{port, subnet};
-use crate::model::{database, moment};
+use crate::model::{database, history, moment};
 
 /// Applies a message about an instance's NICs.
 ///
@@ -48,8 +48,10 @@ pub async fn apply(ganeti: &Arc<Submitter>, message: &NetMessage) -> Result<Appl
         let mut row = port.into_active_model();
         row.mac = ActiveValue::Set(Some(nic.mac.to_ascii_lowercase()));
         row.ipv6 = ActiveValue::Set(range.and_then(|range| nics::by_mac(&range, &nic.mac)));
-        row.updated_at = ActiveValue::Set(moment::now());
-        row.update(&transaction).await?;
+        let now = moment::now();
+        row.updated_at = ActiveValue::Set(now);
+        let port = row.update(&transaction).await?;
+        history::follow(&transaction, &port, now).await?;
         applied = Applied::Yes;
     }
     transaction.commit().await?;

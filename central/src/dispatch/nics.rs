@@ -15,7 +15,7 @@ use super::removal;
 use crate::ganeti::addresses::{self, AddressError, Holder};
 use crate::ganeti::naming::Naming;
 use crate::model::entity::{address, network, port, server, subnet};
-use crate::model::moment;
+use crate::model::{history, moment};
 
 pub const BUILD: &str = "BUILD";
 pub const ACTIVE: &str = "ACTIVE";
@@ -98,7 +98,8 @@ pub async fn make_so(
         let profile = nic.firewall.as_deref().and_then(profile_of_tag);
         row.firewall = ActiveValue::Set(profile.map(str::to_owned));
         row.updated_at = ActiveValue::Set(now);
-        row.update(transaction).await?;
+        let port = row.update(transaction).await?;
+        history::follow(transaction, &port, now).await?;
     }
     Ok(())
 }

@@ -21,6 +21,9 @@ use crate::model::{database, moment};
 
 /// The most of a job's log line or error that is kept.
 const LOG_LIMIT: usize = 2000;
+/// How much of what a node says about a deployment is kept, in bytes: some of it is all that an OS
+/// definition printed, and a text on MySQL has room for 65535.
+const NOTE_LIMIT: usize = 16 << 10;
 
 /// Applies a message about an operation on an instance.
 ///
@@ -225,6 +228,8 @@ pub async fn note(
     details: Option<String>,
     time: i64,
 ) -> Result<(), RouteError> {
+    let message = cut(message, NOTE_LIMIT);
+    let details = details.map(|details| cut(&details, NOTE_LIMIT).to_owned());
     let known = diagnostic::Entity::find()
         .filter(diagnostic::Column::ServerId.eq(server_id))
         .filter(diagnostic::Column::SourceTime.eq(time))
@@ -293,6 +298,11 @@ fn line(value: &Value) -> Option<String> {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let end = text.floor_char_boundary(LOG_LIMIT);
-    Some(text.get(..end).unwrap_or_default().to_owned())
+    Some(cut(&text, LOG_LIMIT).to_owned())
+}
+
+/// The beginning of `text`, of at most `limit` bytes.
+fn cut(text: &str, limit: usize) -> &str {
+    let end = text.floor_char_boundary(limit);
+    text.get(..end).unwrap_or_default()
 }

@@ -5,6 +5,7 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
 
 use crate::ganeti::intent;
 use crate::model::entity::{address, intent as intent_row, port, volume};
+use crate::model::history;
 
 /// Frees everything that a removed server had.
 ///
@@ -54,6 +55,7 @@ pub async fn clear_port(
     now: i64,
 ) -> Result<(), DbErr> {
     clear_addresses(transaction, port_id, now).await?;
+    history::end(transaction, port_id, now).await?;
     port::Entity::update_many()
         .col_expr(port::Column::State, Expr::value("DELETED"))
         .col_expr(port::Column::UpdatedAt, Expr::value(now))

@@ -7,13 +7,13 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use agents::addr::Ipv4Net;
-use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect,
+    ActiveValue, ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter,
+    QuerySelect,
 };
 
 use crate::model::entity::{address, subnet};
-use crate::model::moment;
+use crate::model::{database, moment};
 
 /// Why there is no address.
 #[derive(Debug, thiserror::Error)]
@@ -128,12 +128,20 @@ impl Pool {
 /// # Errors
 /// See [`AddressError`].
 pub async fn take(
-    database: &impl ConnectionTrait,
+    connection: &impl ConnectionTrait,
     subnet: &subnet::Model,
     wanted: Option<Ipv4Addr>,
     holder: &Holder<'_>,
 ) -> Result<address::Model, AddressError> {
     let pool = Pool::of(subnet)?;
+    if connection.get_database_backend() == DbBackend::MySql {
+        // Who meets another one in a unique index there holds a lock on what is beside it, and
+        // many who do would wait for each other in a circle: so they come one by one.
+        subnet::Entity::find_by_id(subnet.id)
+            .lock_exclusive()
+            .one(connection)
+            .await?;
+    }
     if let Some(wanted) = wanted {
         let number = u32::from(wanted);
         if !pool.has(number) {
@@ -143,7 +151,7 @@ pub async fn take(
                 cidr: subnet.cidr.clone(),
             });
         }
-        return insert(database, subnet, number, holder)
+        return insert(connection, subnet, number, holder)
             .await?
             .ok_or(AddressError::Taken(wanted));
     }
@@ -157,7 +165,7 @@ pub async fn take(
                 .filter(address::Column::Live.eq(true))
                 .filter(address::Column::Number.between(i64::from(from), i64::from(to)))
                 .into_tuple()
-                .all(database)
+                .all(connection)
                 .await?
                 .into_iter()
                 .collect();
@@ -167,7 +175,7 @@ pub async fn take(
             // The lowest at first; once somebody was faster, any, so as not to meet again.
             let index = if attempts == 0 { 0 } else { any_of(free.len()) };
             let Some(number) = free.get(index) else { break };
-            if let Some(taken) = insert(database, subnet, *number, holder).await? {
+            if let Some(taken) = insert(connection, subnet, *number, holder).await? {
                 return Ok(taken);
             }
             attempts += 1;
@@ -180,7 +188,7 @@ pub async fn take(
 }
 
 async fn insert(
-    database: &impl ConnectionTrait,
+    connection: &impl ConnectionTrait,
     subnet: &subnet::Model,
     number: u32,
     holder: &Holder<'_>,
@@ -206,30 +214,19 @@ async fn insert(
         address::Column::Number,
         address::Column::Live,
     ];
-    // A plain insert that fails would end the whole transaction on PostgreSQL.
-    let inserted = address::Entity::insert(row)
-        .on_conflict(
-            OnConflict::columns(key)
-                .do_nothing_on([address::Column::Id])
-                .to_owned(),
-        )
-        .exec_without_returning(database)
-        .await;
-    match inserted {
-        Ok(rows) if rows > 0 => {}
-        Ok(_) | Err(DbErr::RecordNotInserted) => return Ok(None),
-        Err(error) => return Err(error),
+    if !database::insert_once(connection, row, key).await? {
+        return Ok(None);
     }
     address::Entity::find()
         .filter(address::Column::SubnetId.eq(subnet.id))
         .filter(address::Column::Number.eq(i64::from(number)))
         .filter(address::Column::Live.eq(true))
-        .one(database)
+        .one(connection)
         .await
 }
 
 /// Any index below `length`; 0 for 0.
-fn any_of(length: usize) -> usize {
+pub fn any_of(length: usize) -> usize {
     let random = getrandom::u32().unwrap_or_default();
     usize::try_from(random)
         .unwrap_or_default()
@@ -242,7 +239,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::model::database;
+    use crate::ganeti::pools;
 
     fn subnet(cidr: &str, gateway: Option<&str>, pools: Value) -> subnet::Model {
         subnet::Model {
@@ -345,7 +342,8 @@ mod tests {
         (database, subnet)
     }
 
-    /// Two hundred at once, each in a transaction of its own, and then all that is left.
+    /// Two hundred at once, each in a transaction of its own, and then all that is left; and two
+    /// hundred MAC prefixes.
     async fn two_hundred_at_once(url: &str) {
         let (database, subnet) = with_subnet(url).await;
         let take_one = || {
@@ -386,6 +384,23 @@ mod tests {
                 .iter()
                 .all(|number| (first..first + 253).contains(number))
         );
+        let network = subnet.network_id;
+        let tasks: Vec<_> = (0..200)
+            .map(|_| {
+                let database = database.clone();
+                tokio::spawn(async move {
+                    let transaction = database::write(&database).await.unwrap();
+                    let prefix = pools::mac_prefix(&transaction, network).await.unwrap();
+                    transaction.commit().await.unwrap();
+                    prefix.unwrap()
+                })
+            })
+            .collect();
+        let mut prefixes = HashSet::new();
+        for task in tasks {
+            let prefix = task.await.unwrap();
+            assert!(prefixes.insert(prefix.clone()), "{prefix} was given twice");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -402,6 +417,16 @@ mod tests {
         let port = free.local_addr().unwrap().port();
         drop(free);
         let server = harness::postgres::Postgres::start(&scratch.join("pg"), port).unwrap();
+        two_hundred_at_once(&server.uri()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn mariadb_gives_no_address_twice() {
+        let scratch = harness::scratch::Scratch::new("central-pool").unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let server = harness::mariadb::MariaDb::start(&scratch.join("db"), port).unwrap();
         two_hundred_at_once(&server.uri()).await;
     }
 }

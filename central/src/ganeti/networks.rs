@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveValue, ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter,
 };
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::naming::Naming;
 use super::rapi::{Rapi, RapiError};
 use super::request;
+use crate::model::database::insert_once;
 use crate::model::entity::{backend, backend_network, network, subnet};
 use crate::model::moment;
 
@@ -180,18 +181,7 @@ pub async fn row(
         backend_network::Column::NetworkId,
         backend_network::Column::BackendId,
     ];
-    let inserted = backend_network::Entity::insert(new)
-        .on_conflict(
-            OnConflict::columns(key)
-                .do_nothing_on([backend_network::Column::Id])
-                .to_owned(),
-        )
-        .exec_without_returning(database)
-        .await;
-    match inserted {
-        Ok(_) | Err(DbErr::RecordNotInserted) => {}
-        Err(error) => return Err(error),
-    }
+    insert_once(database, new, key).await?;
     find()
         .one(database)
         .await?

@@ -3,11 +3,12 @@
 
 use std::collections::HashSet;
 
-use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect,
 };
 
+use super::addresses::any_of;
+use crate::model::database::insert_once;
 use crate::model::entity::pool_value;
 
 /// The prefix of all networks that do not have one of their own. With the digit of the cluster
@@ -19,6 +20,8 @@ const BRIDGE_POOL: &str = "bridge";
 /// Five hex digits: the first is the common prefix.
 const FIRST_PREFIX: i64 = 0xaa000;
 const PREFIXES: i64 = 0x10000;
+/// How many free ones are chosen from: more than there are allocators.
+const CHOICE: usize = 2000;
 
 /// Takes a MAC prefix for a network; none: all are in use.
 ///
@@ -74,22 +77,24 @@ async fn take(
         .await?
         .into_iter()
         .collect();
-    for value in values.filter(|value| !used.contains(value)) {
+    let mut free: Vec<i64> = values
+        .filter(|value| !used.contains(value))
+        .take(CHOICE)
+        .collect();
+    let mut index = 0;
+    while index < free.len() {
+        let value = free.swap_remove(index);
         let row = pool_value::ActiveModel {
             pool: ActiveValue::Set(pool.to_owned()),
             value: ActiveValue::Set(value),
             network_id: ActiveValue::Set(network_id),
         };
         let key = [pool_value::Column::Pool, pool_value::Column::Value];
-        let inserted = pool_value::Entity::insert(row)
-            .on_conflict(OnConflict::columns(key).do_nothing_on(key).to_owned())
-            .exec_without_returning(database)
-            .await;
-        match inserted {
-            Ok(rows) if rows > 0 => return Ok(Some(value)),
-            Ok(_) | Err(DbErr::RecordNotInserted) => {}
-            Err(error) => return Err(error),
+        if insert_once(database, row, key).await? {
+            return Ok(Some(value));
         }
+        // The lowest at first; once somebody was faster, any, so as not to meet again.
+        index = any_of(free.len());
     }
     Ok(None)
 }

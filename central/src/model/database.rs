@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use sea_orm::sea_query::OnConflict;
+use sea_orm::sqlx::Executor;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbErr, SqlErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ActiveModelTrait, ConnectOptions, ConnectionTrait, Database, DatabaseConnection,
+    DatabaseTransaction, DbBackend, DbErr, EntityTrait, SqlErr, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 
@@ -13,6 +16,15 @@ use super::migration::Migrator;
 
 /// How long a writer waits for another one before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What every session of MySQL and MariaDB is told, whatever the server's defaults are: that a
+/// transaction sees what others have committed meanwhile, as on the other databases; that a value
+/// that does not fit is refused and not cut; how long a writer waits for another one.
+const MYSQL_SESSION: [&str; 3] = [
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
+    "SET SESSION innodb_lock_wait_timeout = 15",
+];
 
 /// Connects to `url`; an SQLite file that does not exist is made.
 ///
@@ -25,6 +37,16 @@ pub async fn connect(url: &str, connections: u32) -> Result<DatabaseConnection, 
         .acquire_timeout(Duration::from_secs(20))
         .connect_timeout(Duration::from_secs(10))
         .sqlx_logging(false)
+        .map_sqlx_mysql_pool_opts(|pool| {
+            pool.after_connect(|connection, _| {
+                Box::pin(async move {
+                    for statement in MYSQL_SESSION {
+                        connection.execute(statement).await?;
+                    }
+                    Ok(())
+                })
+            })
+        })
         .map_sqlx_sqlite_opts(|sqlite| {
             sqlite
                 .create_if_missing(true)
@@ -68,6 +90,39 @@ pub async fn write(database: &DatabaseConnection) -> Result<DatabaseTransaction,
             ..TransactionOptions::default()
         })
         .await
+}
+
+/// Inserts `row` unless a unique index, the one over `key`, has its like already; returns whether
+/// it was inserted.
+///
+/// # Errors
+/// The database fails.
+pub async fn insert_once<A, K>(
+    database: &impl ConnectionTrait,
+    row: A,
+    key: K,
+) -> Result<bool, DbErr>
+where
+    A: ActiveModelTrait,
+    K: IntoIterator<Item = <A::Entity as EntityTrait>::Column>,
+{
+    let insert = A::Entity::insert(row);
+    let inserted = if database.get_database_backend() == DbBackend::MySql {
+        // There a row that was found counts like one that was inserted. But there a refused
+        // statement does not end the transaction, so it may be refused.
+        insert.exec_without_returning(database).await
+    } else {
+        insert
+            .on_conflict(OnConflict::columns(key).do_nothing().to_owned())
+            .exec_without_returning(database)
+            .await
+    };
+    match inserted {
+        Ok(rows) => Ok(rows > 0),
+        Err(DbErr::RecordNotInserted) => Ok(false),
+        Err(error) if is_duplicate(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether `error` is a unique index doing its work.

@@ -2,6 +2,7 @@
 
 pub mod database;
 pub mod entity;
+pub mod history;
 pub mod id;
 pub mod migration;
 pub mod moment;

@@ -1,10 +1,11 @@
 //! One process does the work: the one whose name is in a row, until a time that is in it.
 
-use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveValue, ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, QueryFilter,
 };
 
+use crate::model::database::insert_once;
 use crate::model::entity::lease;
 use crate::model::moment;
 
@@ -53,16 +54,7 @@ pub async fn take(
         holder: ActiveValue::Set(holder.to_owned()),
         until: ActiveValue::Set(until),
     };
-    let key = [lease::Column::Name];
-    let inserted = lease::Entity::insert(row)
-        .on_conflict(OnConflict::columns(key).do_nothing_on(key).to_owned())
-        .exec_without_returning(database)
-        .await;
-    match inserted {
-        Ok(rows) => Ok(rows > 0),
-        Err(DbErr::RecordNotInserted) => Ok(false),
-        Err(error) => Err(error),
-    }
+    insert_once(database, row, [lease::Column::Name]).await
 }
 
 /// Gives a lease back before its time.

@@ -13,8 +13,10 @@ use central::config::Config;
 use harness::postgres::Postgres;
 use harness::scratch::Scratch;
 use reqwest::{Client, Method, StatusCode};
+use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use rapi::FakeRapi;
@@ -267,6 +269,28 @@ pub async fn until_within<F: Future<Output = bool>>(
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// A central whose only cluster takes calls and does not answer, a server in it, and the cluster.
+pub async fn with_a_silent_cluster() -> (Central, String, TcpListener) {
+    let mut central = Central::start().await;
+    central.rapi.succeed();
+    let id = central.create("web", &[]).await;
+    until("ACTIVE", async || {
+        central.server(&id).await["status"] == "ACTIVE"
+    })
+    .await;
+    central.stop().await;
+    central.config.rapi_timeout = Duration::from_secs(600);
+    let central = Central::again(central).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let database = Database::connect(&central.config.database_url)
+        .await
+        .unwrap();
+    let statement = format!("UPDATE backends SET url = '{url}'");
+    database.execute_unprepared(&statement).await.unwrap();
+    (central, format!("/compute/v2.0/servers/{id}"), silent)
 }
 
 pub fn seed_text(rapi: &str, password: &Path) -> String {

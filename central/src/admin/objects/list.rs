@@ -11,6 +11,7 @@ use crate::api::quota::{self, Resource};
 use crate::model::entity::{
     backend, flavor, image, membership, network, project, server, token, user,
 };
+use crate::model::history::{self, Question};
 use crate::model::moment;
 
 async fn project_names(database: &DatabaseConnection) -> Result<HashMap<String, String>, DbErr> {
@@ -305,5 +306,41 @@ pub async fn servers(database: &DatabaseConnection) -> anyhow::Result<Table> {
             "created",
         ],
         rows: rows.collect(),
+    })
+}
+
+/// How many rows of the history are read at once.
+const HISTORY_PAGE: u64 = 1000;
+
+pub async fn address_history(
+    database: &DatabaseConnection,
+    question: Question,
+) -> anyhow::Result<Table> {
+    let users = user_names(database).await?;
+    let projects = project_names(database).await?;
+    let mut rows = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = history::find(database, question, after, HISTORY_PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.id;
+        rows.extend(page.iter().map(|row| {
+            vec![
+                json!(row.address),
+                json!(row.server_id),
+                json!(row.mac),
+                json!(users.get(&row.user_id).unwrap_or(&row.user_id)),
+                json!(projects.get(&row.project_id).unwrap_or(&row.project_id)),
+                json!(row.network_id),
+                json!(moment::iso_micros(row.bound_at)),
+                json!(row.released_at.map(moment::iso_micros)),
+            ]
+        }));
+    }
+    Ok(Table {
+        columns: &[
+            "address", "server", "mac", "user", "project", "network", "bound", "released",
+        ],
+        rows,
     })
 }

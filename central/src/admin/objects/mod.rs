@@ -1,13 +1,17 @@
-//! `snf-central user|project|token|backend|flavor|image|network|quota|server`: what is in the
+//! `snf-central user|project|token|backend|flavor|image|network|address|quota|server`: what is in the
 //! database, and what operators change in it.
 
 mod change;
 mod list;
 
+use std::net::IpAddr;
+
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::config::Config;
+use crate::model::history::Question;
+use crate::model::moment;
 
 /// How a list is shown.
 #[derive(Debug, Args)]
@@ -122,6 +126,30 @@ pub enum Network {
     Undrain(Named),
 }
 
+/// What to do with addresses.
+#[derive(Debug, Subcommand)]
+pub enum Address {
+    /// Show which servers had an address, or which addresses a server had, and when
+    History {
+        /// The address, of IPv4 or IPv6
+        #[arg(required_unless_present = "server")]
+        address: Option<IpAddr>,
+        /// The server's id
+        #[arg(long, value_name = "ID")]
+        server: Option<i64>,
+        /// Only what was so at this time, as 2026-11-22T18:02:26Z
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        at: Option<i64>,
+        /// How it is shown
+        #[command(flatten)]
+        shown: Shown,
+    },
+}
+
+fn time(text: &str) -> Result<i64, String> {
+    moment::parse_iso(text).ok_or_else(|| "not a time, as 2026-11-22T18:02:26Z".to_owned())
+}
+
 /// What to do with quotas.
 #[derive(Debug, Subcommand)]
 pub enum Quota {
@@ -173,6 +201,8 @@ pub enum Command {
     Image(Image),
     /// Networks
     Network(Network),
+    /// Addresses
+    Address(Address),
     /// Limits of projects
     Quota(Quota),
     /// Servers
@@ -233,6 +263,19 @@ pub async fn run(config: &Config, command: Command) -> anyhow::Result<()> {
         }
         Command::Network(Network::Undrain(name)) => {
             change::drain_network(database, &name.name, false).await
+        }
+        Command::Address(Address::History {
+            address,
+            server,
+            at,
+            shown,
+        }) => {
+            let question = Question {
+                address,
+                server_id: server,
+                at,
+            };
+            shown.print(list::address_history(database, question).await?)
         }
         Command::Quota(Quota::List { project, shown }) => {
             shown.print(list::quotas(database, &project).await?)

@@ -80,11 +80,12 @@ async fn quotas(State(api): State<Context>, caller: Caller) -> Result<Json<Value
 }
 
 async fn projects(State(api): State<Context>, caller: Caller) -> Result<Json<Value>, Fault> {
-    let projects: Vec<Value> = super::identity::login::projects_of(&api, &caller.user_id)
-        .await?
-        .into_iter()
-        .map(|project| json!({"id": project.id, "name": project.name, "state": "active"}))
-        .collect();
+    let projects: Vec<Value> =
+        super::identity::login::projects_of(&api, &caller.user_id, Some(&caller.project_id))
+            .await?
+            .into_iter()
+            .map(|project| json!({"id": project.id, "name": project.name, "state": "active"}))
+            .collect();
     Ok(Json(Value::Array(projects)))
 }
 

@@ -3,20 +3,21 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter};
 
-use super::order::WantedNic;
-use super::task::{self, Wish};
-use super::{attachment, find};
 use crate::api::body::{Body, Field};
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::{Fault, Kind};
 use crate::api::network::floating_ips;
-use crate::api::{console, network};
+use crate::api::nic::WantedNic;
+use crate::api::quota::{self, Amounts};
+use crate::api::task::{self, Wish};
+use crate::api::{attachment, console, find};
+
 use crate::dispatch::machine::{STARTED, STOPPED};
 use crate::ganeti::request;
-use crate::model::entity::{image, port, server};
+use crate::model::entity::{flavor, image, port, server};
 
 pub async fn act(
     State(api): State<Context>,
@@ -84,13 +85,34 @@ fn accepted() -> Response {
 
 async fn start(api: &Context, caller: &Caller, id: &str) -> Result<Response, Fault> {
     let wish = Wish {
-        task: "STARTING",
+        task: task::STARTING,
         kind: "start",
         allowed: &[STOPPED],
     };
-    let request = |server: &server::Model| request::start(&api.ganeti().naming, server.id);
-    task::simply(api, caller, id, &wish, request).await?;
+    let Some(begun) = task::begin(api, caller, id, &wish).await? else {
+        return Ok(accepted());
+    };
+    let flavor = flavor_of(&begun.transaction, &begun.server).await?;
+    let more = Amounts {
+        cpu: flavor.vcpus,
+        ram: flavor.ram,
+        ..Amounts::default()
+    };
+    quota::take(&begun.transaction, caller, &more).await?;
+    let request = request::start(&api.ganeti().naming, begun.server.id);
+    begun.ask(api, &request, None).await?;
     Ok(accepted())
+}
+
+/// The flavor of a server, also one that is no longer offered.
+async fn flavor_of(
+    database: &impl ConnectionTrait,
+    server: &server::Model,
+) -> Result<flavor::Model, Fault> {
+    flavor::Entity::find_by_id(server.flavor_id)
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::internal(format!("server {} has no flavor", server.id)))
 }
 
 async fn stop(api: &Context, caller: &Caller, id: &str) -> Result<Response, Fault> {
@@ -141,7 +163,7 @@ async fn resize(
     let wanted = arguments.object()?.required("flavorRef")?;
     let new = find::flavor(api.database(), caller, &wanted.reference()?).await?;
     let server = find::server(api.database(), caller, id).await?;
-    let old = find::flavor(api.database(), caller, &server.flavor_id.to_string()).await?;
+    let old = flavor_of(api.database(), &server).await?;
     if new.deleted_at.is_some() {
         return Err(wanted.refuse("is not offered any more"));
     }
@@ -152,12 +174,22 @@ async fn resize(
         return Err(wanted.refuse("has another disk: only processors and memory can change"));
     }
     let wish = Wish {
-        task: "RESIZING",
+        task: task::RESIZING,
         kind: "resize",
         allowed: &[STOPPED],
     };
-    let request = |server: &server::Model| request::resize(&api.ganeti().naming, server.id, &new);
-    task::simply(api, caller, id, &wish, request).await?;
+    let Some(begun) = task::begin(api, caller, id, &wish).await? else {
+        return Ok(accepted());
+    };
+    let old = flavor_of(&begun.transaction, &begun.server).await?;
+    let more = Amounts {
+        total_cpu: new.vcpus.saturating_sub(old.vcpus),
+        total_ram: new.ram.saturating_sub(old.ram),
+        ..Amounts::default()
+    };
+    quota::take(&begun.transaction, caller, &more).await?;
+    let request = request::resize(&api.ganeti().naming, begun.server.id, &new);
+    begun.ask(api, &request, None).await?;
     Ok(accepted())
 }
 
@@ -221,7 +253,7 @@ async fn firewall_profile(
         return Err(wanted.refuse("must be ENABLED, PROTECTED or DISABLED"));
     };
     let nic = arguments.required("nic")?.reference()?;
-    let port = network::find::port(api.database(), caller, &nic).await?;
+    let port = find::port(api.database(), caller, &nic).await?;
     if port.server_id.map(|server| server.to_string()).as_deref() != Some(id) {
         return Err(Fault::not_found("NIC", nic));
     }

@@ -5,10 +5,11 @@ use axum::extract::{Path, State};
 use serde_json::{Map, Value, json};
 
 use super::rows::Rows;
-use super::{find, view};
+use super::view;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::find;
 
 async fn addresses(api: &Context, caller: &Caller, id: &str) -> Result<Map<String, Value>, Fault> {
     let server = find::server(api.database(), caller, id).await?;

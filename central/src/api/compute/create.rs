@@ -11,28 +11,28 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
-use super::order::{Order, Wanted, WantedNic};
+use super::order::{Order, Wanted};
 use super::personality::{self, Inside};
 use super::rows::Rows;
-use super::{find, metadata, password, placement, tags, view};
+use super::{metadata, password, placement, tags, view};
 use crate::api::body::Body;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::nic::WantedNic;
 use crate::api::parameters::{self, Told};
 use crate::api::quota::{self, Amounts};
-use crate::api::{network, one_shot};
+use crate::api::{find, nic, one_shot};
 use crate::config::Parameters;
 use crate::dispatch::{machine, nics};
-use crate::ganeti::addresses::{self, AddressError, Holder};
-use crate::ganeti::request::{self, Creation, Nic};
+use crate::ganeti::request::{self, Creation};
 use crate::ganeti::submission::Outcome;
 use crate::ganeti::{intent, label, measurement};
 use crate::model::entity::{
     address, backend, flavor, image, intent as intent_row, network as network_row, port, server,
-    server_metadata, server_tag, subnet, volume,
+    server_metadata, server_tag, volume,
 };
-use crate::model::{database, moment};
+use crate::model::{database, history, moment};
 
 pub async fn create(
     State(api): State<Context>,
@@ -156,10 +156,10 @@ async fn write_down(
         let index = i32::try_from(index).ok();
         nics.push(match wanted {
             Wanted::New(nic) => {
-                insert_nic(&transaction, caller, Some(server.id), index, nic).await?
+                nic::insert(&transaction, caller, Some(server.id), index, nic).await?
             }
             Wanted::Port(id) => {
-                let nic = adopt(&transaction, caller, server.id, index, id).await?;
+                let nic = nic::adopt(&transaction, caller, server.id, index, id).await?;
                 adopted.push(nic.port_id);
                 nic
             }
@@ -330,122 +330,6 @@ async fn insert_volume(
     Ok(Some(volume.id))
 }
 
-/// Puts a port that exists, and is on no server, on a new one.
-///
-/// # Errors
-/// It is not the caller's, or in use.
-pub async fn adopt(
-    transaction: &DatabaseTransaction,
-    caller: &Caller,
-    server_id: i64,
-    index: Option<i32>,
-    id: &str,
-) -> Result<Nic, Fault> {
-    let port = network::find::port_for_change(transaction, caller, id).await?;
-    if let Some(server) = port.server_id {
-        return Err(Fault::conflict(format!("port {id} is on server {server}")));
-    }
-    let nic = Nic {
-        port_id: port.id,
-        network_id: port.network_id,
-        address: port.ipv4.clone(),
-    };
-    let mut row = port.into_active_model();
-    row.server_id = ActiveValue::Set(Some(server_id));
-    row.state = ActiveValue::Set(nics::BUILD.to_owned());
-    row.nic_index = ActiveValue::Set(index);
-    row.updated_at = ActiveValue::Set(moment::now());
-    row.update(transaction).await?;
-    Ok(nic)
-}
-
-/// A NIC of a server, or a port for one that is to come, with its address.
-///
-/// # Errors
-/// The network is not there, or takes no more; no address is left.
-pub async fn insert_nic(
-    transaction: &DatabaseTransaction,
-    caller: &Caller,
-    server_id: Option<i64>,
-    index: Option<i32>,
-    wanted: &WantedNic,
-) -> Result<Nic, Fault> {
-    let network = network::find::usable(transaction, caller, &wanted.network).await?;
-    let v4 = subnet::Entity::find()
-        .filter(subnet::Column::NetworkId.eq(network.id))
-        .filter(subnet::Column::IpVersion.eq(4))
-        .filter(subnet::Column::Live.eq(true))
-        .one(transaction)
-        .await?;
-    let now = moment::now();
-    let port = port::ActiveModel {
-        id: ActiveValue::NotSet,
-        name: ActiveValue::Set(String::new()),
-        user_id: ActiveValue::Set(caller.user_id.clone()),
-        project_id: ActiveValue::Set(caller.project_id.clone()),
-        network_id: ActiveValue::Set(network.id),
-        server_id: ActiveValue::Set(server_id),
-        state: ActiveValue::Set(match server_id {
-            Some(_) => nics::BUILD.to_owned(),
-            None => nics::DOWN.to_owned(),
-        }),
-        nic_index: ActiveValue::Set(index),
-        mac: ActiveValue::Set(None),
-        ipv4: ActiveValue::Set(None),
-        ipv6: ActiveValue::Set(None),
-        firewall: ActiveValue::Set(None),
-        floating: ActiveValue::Set(false),
-        created_at: ActiveValue::Set(now),
-        updated_at: ActiveValue::Set(now),
-        deleted_at: ActiveValue::Set(None),
-    }
-    .insert(transaction)
-    .await?;
-    let port_id = port.id;
-    let address = match v4 {
-        Some(subnet) => {
-            let holder = Holder {
-                user_id: &caller.user_id,
-                project_id: &caller.project_id,
-                port_id: Some(port_id),
-                floating: false,
-            };
-            let taken = addresses::take(transaction, &subnet, wanted.address, &holder)
-                .await
-                .map_err(refusal)?;
-            let mut row = port.into_active_model();
-            row.ipv4 = ActiveValue::Set(Some(taken.address.clone()));
-            row.update(transaction).await?;
-            Some(taken.address)
-        }
-        None => match wanted.address {
-            Some(address) => {
-                return Err(Fault::field(
-                    "fixed_ip",
-                    address,
-                    "the network has no IPv4 subnet",
-                ));
-            }
-            None => None,
-        },
-    };
-    Ok(Nic {
-        port_id,
-        network_id: network.id,
-        address,
-    })
-}
-
-/// What a user is told who gets no address.
-pub fn refusal(error: AddressError) -> Fault {
-    match error {
-        AddressError::Database(error) => error.into(),
-        AddressError::Outside { .. } => Fault::bad_request(error.to_string()),
-        AddressError::Exhausted(_) | AddressError::Taken(_) => Fault::conflict(error.to_string()),
-        AddressError::BadSubnet(..) => Fault::internal(error),
-    }
-}
-
 /// Takes back all of [`write_down`]: Ganeti has never heard of the server.
 async fn undo(
     api: &Context,
@@ -495,6 +379,7 @@ async fn undo(
         .filter(server_tag::Column::ServerId.eq(server.id))
         .exec(&transaction)
         .await?;
+    history::forget_server(&transaction, server.id).await?;
     one_shot::forget_server(&transaction, server.id).await?;
     intent_row::Entity::delete_by_id(intent_id)
         .exec(&transaction)

@@ -5,10 +5,10 @@ use axum::extract::{Path, State};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
 
-use super::find;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::find;
 use crate::api::links;
 use crate::api::page::Parameters;
 use crate::model::entity::flavor;

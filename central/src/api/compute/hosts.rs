@@ -5,10 +5,10 @@ use axum::extract::{Path, State};
 use sea_orm::{EntityTrait, QueryOrder};
 use serde_json::{Value, json};
 
-use super::find;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::find;
 use crate::model::entity::backend;
 
 async fn backends(api: &Context, caller: &Caller) -> Result<Vec<backend::Model>, Fault> {

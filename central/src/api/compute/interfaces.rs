@@ -6,13 +6,13 @@ use axum::http::StatusCode;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
 
-use super::order::WantedNic;
-use super::{attachment, find};
 use crate::api::body::Body;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
 use crate::api::network::ports::{self, Subnets};
+use crate::api::nic::WantedNic;
+use crate::api::{attachment, find};
 use crate::model::entity::port;
 
 fn view(port: &port::Model, subnets: &Subnets) -> Value {

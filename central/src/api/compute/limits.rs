@@ -4,10 +4,10 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
-use super::find;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::find;
 use crate::api::quota::{self, Resource};
 
 /// What the project uses and may use. `-1` is OpenStack's way to say that there is no limit.

@@ -10,12 +10,12 @@ use sea_orm::{
 };
 use serde_json::{Map, Value, json};
 
-use super::find;
 use crate::api::body::{Body, Field, Object};
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::dialect::Dialect;
 use crate::api::fault::Fault;
+use crate::api::find;
 use crate::model::database;
 use crate::model::entity::server_metadata;
 

@@ -2,9 +2,7 @@
 
 mod actions;
 mod addresses;
-pub mod attachment;
-pub mod create;
-mod find;
+mod create;
 mod flavors;
 mod hosts;
 mod images;
@@ -14,14 +12,13 @@ mod keypairs;
 mod limits;
 mod metadata;
 mod networks;
-pub mod order;
+mod order;
 mod password;
 mod personality;
 mod placement;
 mod rows;
 mod servers;
 mod tags;
-mod task;
 mod view;
 
 use axum::routing::{get, post};
@@ -31,8 +28,6 @@ use serde_json::{Value, json};
 use super::caller::Mount;
 use super::context::Context;
 use super::{roots, volume};
-
-pub use find::{image as visible_image, server as own_server, visible_images};
 
 pub fn routes() -> Router<Context> {
     Router::new()

@@ -10,7 +10,8 @@ use crate::api::body::Body;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
-use crate::api::network::{find, floating_ips};
+use crate::api::find;
+use crate::api::network::floating_ips;
 use crate::model::entity::{address, network, port, subnet};
 
 async fn view(api: &Context, network: &network::Model) -> Result<Value, Fault> {
@@ -36,7 +37,7 @@ async fn view(api: &Context, network: &network::Model) -> Result<Value, Fault> {
 
 pub async fn list(State(api): State<Context>, caller: Caller) -> Result<Json<Value>, Fault> {
     let networks = network::Entity::find()
-        .filter(find::visible(&caller))
+        .filter(find::visible_networks(&caller))
         .filter(network::Column::DeletedAt.is_null())
         .order_by_asc(network::Column::Id)
         .all(api.database())
@@ -136,7 +137,7 @@ pub async fn release(
 
 pub async fn pools(State(api): State<Context>, caller: Caller) -> Result<Json<Value>, Fault> {
     let pools: Vec<Value> = network::Entity::find()
-        .filter(find::visible(&caller))
+        .filter(find::visible_networks(&caller))
         .filter(network::Column::FloatingIpPool.eq(true))
         .filter(network::Column::DeletedAt.is_null())
         .order_by_asc(network::Column::Id)

@@ -2,12 +2,12 @@
 //! alone allows.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 
 use super::personality::Inside;
 use super::{metadata, tags};
 use crate::api::body::{Body, Field, Object};
 use crate::api::fault::Fault;
+use crate::api::nic::WantedNic;
 
 /// The most NICs a server may have.
 const NICS: usize = 8;
@@ -30,12 +30,6 @@ pub enum Wanted {
     New(WantedNic),
     /// A port that exists, by its id.
     Port(String),
-}
-
-/// A NIC to be made.
-pub struct WantedNic {
-    pub network: String,
-    pub address: Option<Ipv4Addr>,
 }
 
 impl Order {

@@ -11,10 +11,10 @@ use axum::http::StatusCode;
 use sea_orm::DatabaseTransaction;
 use serde_json::{Value, json};
 
-use super::find;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::find;
 use crate::api::one_shot::{self, Kind};
 
 fn secret(caller: &Caller, server_id: i64) -> String {

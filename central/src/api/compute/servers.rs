@@ -11,13 +11,14 @@ use sea_orm::{
 use serde_json::{Value, json};
 
 use super::rows::Rows;
-use super::{find, task, view};
+use super::view;
 use crate::api::body::Body;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::dialect::Dialect;
 use crate::api::fault::Fault;
 use crate::api::page::Parameters;
+use crate::api::{find, task};
 use crate::dispatch::machine;
 use crate::ganeti::request;
 use crate::model::entity::{diagnostic, server};

@@ -13,12 +13,12 @@ use axum::response::{IntoResponse, Response};
 use sea_orm::{ActiveModelTrait, ActiveValue, DatabaseTransaction, IntoActiveModel};
 use serde_json::{Value, json};
 
-use super::find;
-use super::task::Wish;
 use crate::api::body::{Body, Field};
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::find;
+use crate::api::task::Wish;
 use crate::dispatch::labels;
 use crate::dispatch::machine::{STARTED, STOPPED};
 use crate::ganeti::request::{self, Request};

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::rows::Rows;
 use crate::api::caller::{Caller, hex};
 use crate::api::dialect::Dialect;
-use crate::api::links;
+use crate::api::{links, task as server_task};
 use crate::dispatch::{machine, nics};
 use crate::model::entity::{port, server};
 use crate::model::moment;
@@ -21,7 +21,7 @@ pub fn status(server: &server::Model, dialect: Dialect) -> &'static str {
         machine::BUILD => "BUILD",
         machine::STARTED if task == Some("REBOOTING") => "REBOOT",
         machine::STARTED => "ACTIVE",
-        machine::STOPPED if task == Some("RESIZING") => "RESIZE",
+        machine::STOPPED if task == Some(server_task::RESIZING) => "RESIZE",
         machine::STOPPED => dialect.stopped(),
         machine::ERROR => "ERROR",
         _ => "UNKNOWN",

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sea_orm::{ActiveModelTrait, ActiveValue, EntityTrait};
 
+use super::login::Login;
 use crate::api::caller::digest;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
@@ -38,11 +39,16 @@ pub async fn issue(api: &Context, user: &user::Model, project_id: &str) -> Resul
     Ok(Issued { token, row })
 }
 
-/// Makes a token worthless at once.
+/// Makes a token, which `login` was done with, worthless at once.
 ///
 /// # Errors
-/// The database fails.
-pub async fn revoke(api: &Context, token: &str) -> Result<bool, Fault> {
+/// The database fails; the token is the external Keystone's.
+pub async fn revoke(api: &Context, login: &Login, token: &str) -> Result<bool, Fault> {
+    if login.external {
+        return Err(Fault::not_implemented(
+            "this token was given by another identity service: revoke it there",
+        ));
+    }
     let digest = digest(token);
     let done = token::Entity::delete_by_id(digest.as_str())
         .exec(api.database())

@@ -5,7 +5,7 @@ use std::time::Instant;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
 
 use super::passwords;
-use crate::api::caller;
+use crate::api::caller::{self, Caller, Identity};
 use crate::api::context::Context;
 use crate::api::fault::{Fault, Kind};
 use crate::model::entity::{membership, project, token, user};
@@ -31,6 +31,8 @@ pub struct Login {
     pub role: String,
     /// The token that was shown, if it was one.
     pub token: Option<token::Model>,
+    /// That token is the external Keystone's.
+    pub external: bool,
 }
 
 /// Checks credentials and the membership in the wanted project.
@@ -46,6 +48,9 @@ pub async fn check(
     let (user, token) = match credentials {
         Credentials::Token(given) => {
             let identity = caller::identify(api, given).await?.ok_or_else(refused)?;
+            if identity.external {
+                return external(api, identity, &wanted).await;
+            }
             (identity.user, Some(identity.token))
         }
         Credentials::Password { user, password } => {
@@ -97,6 +102,53 @@ pub async fn check(
         user,
         project,
         token,
+        external: false,
+    })
+}
+
+/// What a token that `caller` asks about was given for: one of their own, or, for an administrator,
+/// anybody's.
+///
+/// # Errors
+/// 404 for any other, without saying why; the database fails, or the external Keystone.
+pub async fn about(api: &Context, caller: &Caller, token: &str) -> Result<Login, Fault> {
+    let login = check(api, Credentials::Token(token), Wanted::Default).await;
+    let login = login.map_err(|fault| match fault.kind {
+        Kind::ServiceUnavailable => fault,
+        _ => unknown(),
+    })?;
+    if !caller.admin && caller.user_id != login.user.id {
+        return Err(unknown());
+    }
+    Ok(login)
+}
+
+/// There is no such token, or it is not the caller's business.
+pub fn unknown() -> Fault {
+    Fault::not_found("token", "(not shown)")
+}
+
+/// A token of the external Keystone is good for the project that it was given for, and no other.
+async fn external(api: &Context, identity: Identity, wanted: &Wanted<'_>) -> Result<Login, Fault> {
+    let refused = || Fault::unauthorized("the credentials are not good");
+    let id = identity.token.project_id.clone().ok_or_else(refused)?;
+    let project = find_project(api, project::Column::Id, &id)
+        .await?
+        .ok_or_else(refused)?;
+    let same = match wanted {
+        Wanted::Id(id) => *id == project.id,
+        Wanted::Name(name) => *name == project.name || *name == project.id,
+        Wanted::Default => true,
+    };
+    if !same {
+        return Err(refused());
+    }
+    Ok(Login {
+        user: identity.user,
+        project,
+        role: if identity.admin { "admin" } else { "member" }.to_owned(),
+        token: Some(identity.token),
+        external: true,
     })
 }
 
@@ -115,7 +167,7 @@ async fn by_password(
         .filter(user::Column::Enabled.eq(true))
         .one(api.database())
         .await?;
-    if let Some(identity) = caller::identify(api, password).await?
+    if let Some(identity) = caller::identify_own(api, password).await?
         && known
             .as_ref()
             .is_some_and(|user| user.id == identity.user.id)
@@ -143,20 +195,25 @@ async fn find_project(
         .await?)
 }
 
-/// The projects that a user works in.
+/// The projects that a user works in, and the one that they are `here` for: a user of the external
+/// Keystone is a member of nothing here.
 ///
 /// # Errors
 /// The database fails.
-pub async fn projects_of(api: &Context, user_id: &str) -> Result<Vec<project::Model>, Fault> {
-    let ids: Vec<String> = membership::Entity::find()
+pub async fn projects_of(
+    api: &Context,
+    user_id: &str,
+    here: Option<&str>,
+) -> Result<Vec<project::Model>, Fault> {
+    let ids = here.map(str::to_owned).into_iter();
+    let memberships = membership::Entity::find()
         .filter(membership::Column::UserId.eq(user_id))
         .all(api.database())
         .await?
         .into_iter()
-        .map(|membership| membership.project_id)
-        .collect();
+        .map(|membership| membership.project_id);
     Ok(project::Entity::find()
-        .filter(project::Column::Id.is_in(ids))
+        .filter(project::Column::Id.is_in(ids.chain(memberships)))
         .filter(project::Column::Enabled.eq(true))
         .all(api.database())
         .await?)

@@ -2,7 +2,9 @@
 
 pub mod attempts;
 mod catalog;
+pub mod external;
 pub mod issue;
+pub mod keystone;
 pub mod login;
 pub mod passwords;
 pub mod v2;

@@ -120,14 +120,8 @@ async fn validate(
     caller: Caller,
     Path(token): Path<String>,
 ) -> Result<Json<Value>, Fault> {
-    let unknown = || Fault::not_found("token", "(not shown)");
-    let login = login::check(&api, Credentials::Token(&token), Wanted::Default)
-        .await
-        .map_err(|_| unknown())?;
-    if !caller.admin && caller.user_id != login.user.id {
-        return Err(unknown());
-    }
-    let row = login.token.clone().ok_or_else(unknown)?;
+    let login = login::about(&api, &caller, &token).await?;
+    let row = login.token.clone().ok_or_else(login::unknown)?;
     Ok(Json(access(
         &mount,
         &login,
@@ -142,19 +136,13 @@ async fn revoke(
     caller: Caller,
     Path(token): Path<String>,
 ) -> Result<StatusCode, Fault> {
-    let unknown = || Fault::not_found("token", "(not shown)");
-    let login = login::check(&api, Credentials::Token(&token), Wanted::Default)
-        .await
-        .map_err(|_| unknown())?;
-    if !caller.admin && caller.user_id != login.user.id {
-        return Err(unknown());
-    }
-    issue::revoke(&api, &token).await?;
+    let login = login::about(&api, &caller, &token).await?;
+    issue::revoke(&api, &login, &token).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn tenants(State(api): State<Context>, caller: Caller) -> Result<Json<Value>, Fault> {
-    let projects: Vec<Value> = login::projects_of(&api, &caller.user_id)
+    let projects: Vec<Value> = login::projects_of(&api, &caller.user_id, Some(&caller.project_id))
         .await?
         .into_iter()
         .map(|project| {

@@ -8,8 +8,9 @@ use axum::{Json, Router};
 use sea_orm::EntityTrait;
 use serde_json::{Value, json};
 
+use super::catalog;
+use super::issue::{self, Issued};
 use super::login::{self, Credentials, Login, Wanted};
-use super::{catalog, issue};
 use crate::api::body::{Body, Object};
 use crate::api::caller::{Caller, Mount};
 use crate::api::context::Context;
@@ -75,8 +76,19 @@ async fn authenticate(
         (None, Some(name)) => Wanted::Name(name.string()?),
         (None, None) => Wanted::Default,
     };
+    let shown = match &credentials {
+        Credentials::Token(token) => Some((*token).to_owned()),
+        Credentials::Password { .. } => None,
+    };
     let login = login::check(&api, credentials, wanted).await?;
-    let issued = issue::issue(&api, &login.user, &login.project.id).await?;
+    let issued = match (&login.token, shown) {
+        // Ours would be good for longer than the external Keystone lets it be.
+        (Some(row), Some(token)) if login.external => Issued {
+            token,
+            row: row.clone(),
+        },
+        _ => issue::issue(&api, &login.user, &login.project.id).await?,
+    };
     let answer = token(
         &mount,
         &login,
@@ -146,17 +158,11 @@ async fn subject(
     caller: &Caller,
     headers: &HeaderMap,
 ) -> Result<(String, Login), Fault> {
-    let unknown = || Fault::not_found("token", "(not shown)");
     let given = headers
         .get("x-subject-token")
         .and_then(|value| value.to_str().ok())
         .ok_or_else(|| Fault::bad_request("X-Subject-Token: missing"))?;
-    let login = login::check(api, Credentials::Token(given), Wanted::Default)
-        .await
-        .map_err(|_| unknown())?;
-    if !caller.admin && caller.user_id != login.user.id {
-        return Err(unknown());
-    }
+    let login = login::about(api, caller, given).await?;
     Ok((given.to_owned(), login))
 }
 
@@ -179,8 +185,8 @@ async fn revoke(
     caller: Caller,
     headers: HeaderMap,
 ) -> Result<StatusCode, Fault> {
-    let (given, _) = subject(&api, &caller, &headers).await?;
-    issue::revoke(&api, &given).await?;
+    let (given, login) = subject(&api, &caller, &headers).await?;
+    issue::revoke(&api, &login, &given).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -189,7 +195,7 @@ async fn services(mount: Mount, _caller: Caller) -> Json<Value> {
 }
 
 async fn projects(State(api): State<Context>, caller: Caller) -> Result<Json<Value>, Fault> {
-    listed(&api, &caller.user_id).await
+    listed(&api, &caller.user_id, Some(&caller.project_id)).await
 }
 
 /// Those of a user: everybody's for administrators, one's own for others.
@@ -203,11 +209,12 @@ async fn projects_of(
         .await?
         .filter(|known| caller.admin || known.id == caller.user_id)
         .ok_or_else(|| Fault::not_found("user", &user))?;
-    listed(&api, &known.id).await
+    let here = (known.id == caller.user_id).then_some(caller.project_id.as_str());
+    listed(&api, &known.id, here).await
 }
 
-async fn listed(api: &Context, user: &str) -> Result<Json<Value>, Fault> {
-    let projects: Vec<Value> = login::projects_of(api, user)
+async fn listed(api: &Context, user: &str, here: Option<&str>) -> Result<Json<Value>, Fault> {
+    let projects: Vec<Value> = login::projects_of(api, user, here)
         .await?
         .iter()
         .map(project_body)

@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use crate::api::body::Object;
 use crate::api::caller::Caller;
-use crate::api::compute::visible_images;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::find;
 use crate::model::entity::image;
 use crate::model::{database, id, moment};
 
@@ -212,7 +212,7 @@ async fn own(
     id: &str,
 ) -> Result<image::Model, Fault> {
     let image = image::Entity::find_by_id(id)
-        .filter(visible_images(caller))
+        .filter(find::visible_images(caller))
         .lock_exclusive()
         .one(transaction)
         .await?

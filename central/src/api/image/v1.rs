@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::register::{self, Wanted};
 use crate::api::caller::Caller;
-use crate::api::compute::{visible_image, visible_images};
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::find;
 use crate::api::page::Parameters;
 use crate::model::entity::image;
 use crate::model::moment;
@@ -33,7 +33,7 @@ async fn all(
     parameters: &Parameters,
 ) -> Result<Vec<image::Model>, Fault> {
     let mut query = image::Entity::find()
-        .filter(visible_images(caller))
+        .filter(find::visible_images(caller))
         .order_by_asc(image::Column::CreatedAt)
         .order_by_asc(image::Column::Id);
     if let Some(name) = parameters.get("name") {
@@ -47,6 +47,10 @@ async fn all(
     }
     if let Some(most) = parameters.number("size_max")? {
         query = query.filter(image::Column::Size.lte(most));
+    }
+    if let Some(marker) = parameters.get("marker") {
+        let column = image::Column::CreatedAt;
+        query = query.filter(find::after_image(api.database(), caller, column, marker).await?);
     }
     Ok(query.limit(parameters.limit()?).all(api.database()).await?)
 }
@@ -146,7 +150,7 @@ async fn data(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Fault> {
-    visible_image(api.database(), &caller, &id).await?;
+    find::image(api.database(), &caller, &id).await?;
     Err(Fault::not_implemented("the data of images is not here"))
 }
 
@@ -156,7 +160,7 @@ async fn head(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<HeaderMap, Fault> {
-    let image = visible_image(api.database(), &caller, &id).await?;
+    let image = find::image(api.database(), &caller, &id).await?;
     Ok(described(&image))
 }
 

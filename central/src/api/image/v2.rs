@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::register::{self, Wanted};
 use crate::api::body::Body;
 use crate::api::caller::Caller;
-use crate::api::compute::{visible_image, visible_images};
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::find;
 use crate::api::page::Parameters;
 use crate::model::entity::image;
 use crate::model::moment;
@@ -60,7 +60,7 @@ async fn list(
     parameters: Parameters,
 ) -> Result<Json<Value>, Fault> {
     let mut query = image::Entity::find()
-        .filter(visible_images(&caller))
+        .filter(find::visible_images(&caller))
         .order_by_asc(image::Column::Id);
     if let Some(name) = parameters.get("name") {
         query = query.filter(image::Column::Name.eq(name));
@@ -96,7 +96,7 @@ async fn show(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Fault> {
-    let image = visible_image(api.database(), &caller, &id).await?;
+    let image = find::image(api.database(), &caller, &id).await?;
     Ok(Json(view(&image)))
 }
 
@@ -153,7 +153,7 @@ async fn file(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Fault> {
-    visible_image(api.database(), &caller, &id).await?;
+    find::image(api.database(), &caller, &id).await?;
     Err(Fault::not_implemented("the data of images is not here"))
 }
 

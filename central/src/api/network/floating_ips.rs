@@ -12,14 +12,14 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::{Value, json};
 
-use super::find;
+use crate::api::attachment;
 use crate::api::body::Body;
 use crate::api::caller::Caller;
-use crate::api::compute::attachment;
-use crate::api::compute::create::refusal;
 use crate::api::context::Context;
 use crate::api::dialect::Dialect;
 use crate::api::fault::Fault;
+use crate::api::find;
+use crate::api::nic::refusal;
 use crate::api::page::Parameters;
 use crate::api::quota::{self, Amounts};
 use crate::ganeti::addresses::{self, AddressError, Holder};
@@ -110,28 +110,47 @@ pub async fn list(
     State(api): State<Context>,
     caller: Caller,
     parameters: Parameters,
-) -> Result<Json<Value>, Fault> {
-    let wanted = |name: &str, value: &Value| {
-        parameters
-            .get(name)
-            .is_none_or(|wanted| value.as_str() == Some(wanted))
+) -> Result<Response, Fault> {
+    let since = parameters.changes_since()?;
+    let mut query = address::Entity::find()
+        .find_also_related(port::Entity)
+        .order_by_asc(address::Column::Id);
+    query = match since {
+        Some(since) => query
+            .filter(address::Column::Floating.eq(true))
+            .filter(address::Column::ProjectId.eq(caller.project_id.as_str()))
+            .filter(address::Column::UpdatedAt.gte(since)),
+        None => query.filter(mine(&caller)),
     };
-    let views: Vec<Value> = all(api.database(), &caller)
-        .await?
+    if let Some(address) = parameters.get("floating_ip_address") {
+        query = query.filter(address::Column::Address.eq(address));
+    }
+    if let Some(network) = parameters.get("floating_network_id") {
+        let id = network.parse::<i64>().unwrap_or(0);
+        query = query.filter(address::Column::NetworkId.eq(id));
+    }
+    if let Some(port) = parameters.get("port_id") {
+        let id = port.parse::<i64>().unwrap_or(0);
+        query = query.filter(address::Column::PortId.eq(id));
+    }
+    match parameters.get("status") {
+        None => {}
+        Some("ACTIVE") => query = query.filter(address::Column::PortId.is_not_null()),
+        Some("DOWN") => query = query.filter(address::Column::PortId.is_null()),
+        Some(other) => return Err(Fault::field("status", other, "must be ACTIVE or DOWN")),
+    }
+    if let Some(marker) = parameters.number("marker")? {
+        query = query.filter(address::Column::Id.gt(marker));
+    }
+    let rows = query.limit(parameters.limit()?).all(api.database()).await?;
+    if since.is_some() && rows.is_empty() {
+        return Ok(StatusCode::NOT_MODIFIED.into_response());
+    }
+    let views: Vec<Value> = rows
         .iter()
         .map(|(address, port)| view(address, port.as_ref()))
-        .filter(|view| {
-            [
-                "floating_ip_address",
-                "floating_network_id",
-                "port_id",
-                "status",
-            ]
-            .iter()
-            .all(|name| view.get(*name).is_some_and(|value| wanted(name, value)))
-        })
         .collect();
-    Ok(Json(json!({"floatingips": views})))
+    Ok(Json(json!({"floatingips": views})).into_response())
 }
 
 pub async fn show(
@@ -164,7 +183,7 @@ pub async fn allocate(
         .filter(network::Column::FloatingIpPool.eq(true))
         .filter(network::Column::Drained.eq(false))
         .filter(network::Column::DeletedAt.is_null())
-        .filter(find::visible(caller))
+        .filter(find::visible_networks(caller))
         .order_by_asc(network::Column::Id);
     if let Some(text) = network {
         let id = text.parse::<i64>().unwrap_or(0);

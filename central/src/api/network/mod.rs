@@ -1,7 +1,7 @@
 //! The network service.
 
-pub mod find;
 pub mod floating_ips;
+mod history;
 mod networks;
 pub mod ports;
 mod subnets;
@@ -35,6 +35,7 @@ pub fn routes() -> Router<Context> {
                 .put(subnets::rename)
                 .delete(subnets::delete),
         )
+        .route("/address-history", get(history::list))
         .route("/ports", get(ports::list).post(ports::create))
         .route(
             "/ports/{id}",

@@ -13,12 +13,12 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
-use super::find;
 use crate::api::body::Body;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::dialect::Dialect;
 use crate::api::fault::Fault;
+use crate::api::find;
 use crate::api::links;
 use crate::api::page::Parameters;
 use crate::api::quota::{self, Amounts};
@@ -97,7 +97,7 @@ pub async fn list(
 ) -> Result<Response, Fault> {
     let since = parameters.changes_since()?;
     let mut query = network::Entity::find()
-        .filter(find::visible(&caller))
+        .filter(find::visible_networks(&caller))
         .order_by_asc(network::Column::Id);
     query = match since {
         Some(since) => query.filter(network::Column::UpdatedAt.gte(since)),
@@ -244,7 +244,7 @@ pub async fn rename(
     let wanted = body.member("network")?;
     let name = wanted.required("name")?.text(255)?.to_owned();
     let transaction = database::write(api.database()).await?;
-    let mut row = find::own(&transaction, &caller, &id)
+    let mut row = find::own_network(&transaction, &caller, &id)
         .await?
         .into_active_model();
     row.name = ActiveValue::Set(name);
@@ -261,7 +261,7 @@ pub async fn delete(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Fault> {
     let transaction = database::write(api.database()).await?;
-    let network = find::own(&transaction, &caller, &id).await?;
+    let network = find::own_network(&transaction, &caller, &id).await?;
     let used = port::Entity::find()
         .filter(port::Column::NetworkId.eq(network.id))
         .filter(port::Column::DeletedAt.is_null())

@@ -12,14 +12,15 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
-use super::{find, floating_ips};
+use super::floating_ips;
+use crate::api::attachment;
 use crate::api::body::Body;
 use crate::api::caller::Caller;
-use crate::api::compute::attachment;
-use crate::api::compute::order::WantedNic;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::find;
 use crate::api::links;
+use crate::api::nic::WantedNic;
 use crate::api::page::Parameters;
 use crate::model::entity::{port, subnet};
 use crate::model::moment;

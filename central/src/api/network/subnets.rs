@@ -14,11 +14,11 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
-use super::find;
 use crate::api::body::{Body, Field, Object};
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::find;
 use crate::api::links;
 use crate::api::page::Parameters;
 use crate::ganeti::networks;
@@ -69,7 +69,7 @@ pub async fn list(
     let seen = Query::select()
         .column(network::Column::Id)
         .from(network::Entity)
-        .cond_where(find::visible(&caller))
+        .cond_where(find::visible_networks(&caller))
         .to_owned();
     let mut query = subnet::Entity::find()
         .find_also_related(network::Entity)
@@ -90,6 +90,9 @@ pub async fn list(
     }
     if let Some(cidr) = parameters.get("cidr") {
         query = query.filter(subnet::Column::Cidr.eq(cidr));
+    }
+    if let Some(marker) = parameters.number("marker")? {
+        query = query.filter(subnet::Column::Id.gt(marker));
     }
     let subnets = query.limit(parameters.limit()?).all(api.database()).await?;
     if since.is_some() && subnets.is_empty() {
@@ -313,7 +316,7 @@ pub async fn create(
     let network_id = object.required("network_id")?.reference()?;
     let wanted = Wanted::parse(&object)?;
     let transaction = database::write(api.database()).await?;
-    let network = find::own(&transaction, &caller, &network_id).await?;
+    let network = find::own_network(&transaction, &caller, &network_id).await?;
     let there = backend_network::Entity::find()
         .filter(backend_network::Column::NetworkId.eq(network.id))
         .filter(backend_network::Column::State.is_not_in([networks::ABSENT, networks::DELETED]))
@@ -368,7 +371,7 @@ pub async fn rename(
     let name = wanted.required("name")?.text(255)?.to_owned();
     let (subnet, network) = find::subnet(api.database(), &caller, &id).await?;
     let transaction = database::write(api.database()).await?;
-    find::own(&transaction, &caller, &network.id.to_string()).await?;
+    find::own_network(&transaction, &caller, &network.id.to_string()).await?;
     let mut row = subnet.into_active_model();
     row.name = ActiveValue::Set(name);
     row.updated_at = ActiveValue::Set(moment::now());
@@ -387,7 +390,7 @@ pub async fn delete(
         return Err(Fault::not_found("subnet", &id));
     }
     let transaction = database::write(api.database()).await?;
-    find::own(&transaction, &caller, &network.id.to_string()).await?;
+    find::own_network(&transaction, &caller, &network.id.to_string()).await?;
     let used = address::Entity::find()
         .filter(address::Column::SubnetId.eq(subnet.id))
         .filter(address::Column::Live.eq(true))

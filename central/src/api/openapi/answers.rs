@@ -464,6 +464,14 @@ fn network() -> Value {
                 "security_groups": list(&text()), "created": time(), "updated": time(),
             }),
         ),
+        "AddressUse": closed(
+            &[],
+            json!({
+                "id": text(), "address": text(), "network_id": text(), "server_id": text(),
+                "port_id": text(), "mac_address": maybe(&text()), "user_id": text(),
+                "tenant_id": text(), "bound": time(), "released": maybe(&time()),
+            }),
+        ),
         "FloatingIp": closed(
             &[],
             json!({

@@ -151,7 +151,7 @@ const SERVERS: &[&str] = &[
     "image",
 ];
 const FLAVORS: &[&str] = &["limit", "marker", "is_public", "minRam", "minDisk"];
-const IMAGES: &[&str] = &["limit", "name", "status"];
+const IMAGES: &[&str] = &["marker", "changes-since", "limit", "name", "status"];
 const SUBJECT: &[(&str, bool)] = &[("X-Subject-Token", true)];
 const ADMINISTRATORS: &[u16] = &[403];
 const NOT_OFFERED: &[u16] = &[501];
@@ -617,6 +617,7 @@ pub const OPERATIONS: &[Operation] = &[
     )
     .query(&[
         "limit",
+        "marker",
         "changes-since",
         "network_id",
         "name",
@@ -642,6 +643,13 @@ pub const OPERATIONS: &[Operation] = &[
         One("subnet", "Subnet"),
     ),
     delete("/network/v2.0/subnets/{id}", "Delete a subnet"),
+    get(
+        "/network/v2.0/address-history",
+        "Which server had an address, or which addresses a server had: for administrators",
+        Many("address_history", "AddressUse"),
+    )
+    .query(&["limit", "marker", "address", "server_id", "at"])
+    .faults(ADMINISTRATORS),
     get("/network/v2.0/ports", "Ports", Many("ports", "Port")).query(&[
         "limit",
         "marker",
@@ -672,6 +680,9 @@ pub const OPERATIONS: &[Operation] = &[
         Many("floatingips", "FloatingIp"),
     )
     .query(&[
+        "limit",
+        "marker",
+        "changes-since",
         "floating_ip_address",
         "floating_network_id",
         "port_id",
@@ -814,7 +825,14 @@ pub const OPERATIONS: &[Operation] = &[
         "Images, in short",
         BareList("BriefImage"),
     )
-    .query(&["limit", "name", "disk_format", "size_min", "size_max"]),
+    .query(&[
+        "limit",
+        "marker",
+        "name",
+        "disk_format",
+        "size_min",
+        "size_max",
+    ]),
     operation(
         "post",
         "/image/v1.0/images",
@@ -828,7 +846,14 @@ pub const OPERATIONS: &[Operation] = &[
         "Images",
         BareList("DetailedImage"),
     )
-    .query(&["limit", "name", "disk_format", "size_min", "size_max"]),
+    .query(&[
+        "limit",
+        "marker",
+        "name",
+        "disk_format",
+        "size_min",
+        "size_max",
+    ]),
     get("/image/v1.0/images/{id}", "Not offered: 501", Nothing).faults(NOT_OFFERED),
     operation(
         "head",

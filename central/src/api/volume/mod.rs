@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use super::body::Body;
 use super::caller::{Caller, Mount};
-use super::compute::own_server;
 use super::context::Context;
 use super::fault::Fault;
+use super::find;
 use super::links;
 use super::page::Parameters;
 use super::roots;
@@ -389,7 +389,7 @@ pub async fn attachments(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Fault> {
-    let server = own_server(api.database(), &caller, &id).await?;
+    let server = find::server(api.database(), &caller, &id).await?;
     let volumes = volume::Entity::find()
         .filter(volume::Column::ServerId.eq(server.id))
         .filter(volume::Column::DeletedAt.is_null())
@@ -415,7 +415,7 @@ pub async fn attachment(
     caller: Caller,
     Path((id, wanted)): Path<(String, String)>,
 ) -> Result<Json<Value>, Fault> {
-    let server = own_server(api.database(), &caller, &id).await?;
+    let server = find::server(api.database(), &caller, &id).await?;
     let volume = find(&api, &caller, &wanted).await?;
     if volume.server_id != server.id || volume.deleted_at.is_some() {
         return Err(Fault::not_found("volume", &wanted));

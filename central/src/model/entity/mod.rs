@@ -4,6 +4,7 @@
 //! `changes-since` and by id, and to nobody else.
 
 pub mod address;
+pub mod address_history;
 pub mod backend;
 pub mod backend_network;
 pub mod diagnostic;

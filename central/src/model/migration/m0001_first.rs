@@ -4,6 +4,8 @@
 
 use sea_orm_migration::prelude::*;
 
+use super::table;
+
 /// The first schema.
 pub struct First;
 
@@ -16,8 +18,8 @@ impl MigrationName for First {
 #[async_trait::async_trait]
 impl MigrationTrait for First {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for mut table in tables() {
-            manager.create_table(table.if_not_exists().take()).await?;
+        for table in tables() {
+            table::create(manager, table).await?;
         }
         for (table, columns) in UNIQUE {
             manager

@@ -2,6 +2,8 @@
 
 use sea_orm_migration::prelude::*;
 
+use super::table;
+
 /// The table of limits.
 pub struct Quotas;
 
@@ -16,7 +18,6 @@ impl MigrationTrait for Quotas {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let table = Table::create()
             .table("quotas")
-            .if_not_exists()
             .col(ColumnDef::new("project_id").string_len(64).not_null())
             .col(ColumnDef::new("resource").string_len(64).not_null())
             .col(ColumnDef::new("most").big_integer().not_null())
@@ -28,6 +29,6 @@ impl MigrationTrait for Quotas {
                     .to("projects", "id"),
             )
             .take();
-        manager.create_table(table).await
+        table::create(manager, table).await
     }
 }

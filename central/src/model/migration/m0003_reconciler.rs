@@ -2,6 +2,8 @@
 
 use sea_orm_migration::prelude::*;
 
+use super::table;
+
 /// The tables of the reconciler.
 pub struct Reconciler;
 
@@ -14,8 +16,8 @@ impl MigrationName for Reconciler {
 #[async_trait::async_trait]
 impl MigrationTrait for Reconciler {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for mut table in [leases(), repairs(), passes()] {
-            manager.create_table(table.if_not_exists().take()).await?;
+        for table in [leases(), repairs(), passes()] {
+            table::create(manager, table).await?;
         }
         let index = Index::create()
             .name("repairs_created_at")

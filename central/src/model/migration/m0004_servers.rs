@@ -2,6 +2,8 @@
 
 use sea_orm_migration::prelude::*;
 
+use super::table;
+
 /// The tables of one-shot parameters and of labels; a column for rescue.
 pub struct Servers;
 
@@ -14,8 +16,8 @@ impl MigrationName for Servers {
 #[async_trait::async_trait]
 impl MigrationTrait for Servers {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for mut table in [one_shots(), server_tags()] {
-            manager.create_table(table.if_not_exists().take()).await?;
+        for table in [one_shots(), server_tags()] {
+            table::create(manager, table).await?;
         }
         let rescue = Table::alter()
             .table("servers")

@@ -4,6 +4,8 @@ mod m0001_first;
 mod m0002_quotas;
 mod m0003_reconciler;
 mod m0004_servers;
+mod m0005_address_history;
+mod table;
 
 use sea_orm_migration::prelude::*;
 
@@ -17,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_quotas::Quotas),
             Box::new(m0003_reconciler::Reconciler),
             Box::new(m0004_servers::Servers),
+            Box::new(m0005_address_history::AddressHistory),
         ]
     }
 }

@@ -4,16 +4,21 @@ use sea_orm::{
     ActiveModelTrait, ActiveValue, DatabaseTransaction, EntityTrait, IntoActiveModel, QuerySelect,
 };
 
+use super::caller::Caller;
+use super::context::Context;
+use super::fault::{Fault, Kind};
 use super::find;
-use crate::api::caller::Caller;
-use crate::api::context::Context;
-use crate::api::fault::{Fault, Kind};
 use crate::dispatch::{machine, removal};
 use crate::ganeti::intent::{self, CONNECT};
 use crate::ganeti::request::Request;
 use crate::ganeti::submission::Outcome;
 use crate::model::entity::{intent as intent_row, server};
 use crate::model::{database, moment};
+
+/// The task of a server that is being started.
+pub const STARTING: &str = "STARTING";
+/// The task of a server that is getting another flavor.
+pub const RESIZING: &str = "RESIZING";
 
 /// What is to be done.
 pub struct Wish<'a> {

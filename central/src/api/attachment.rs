@@ -1,17 +1,15 @@
 //! NICs that come to a server and go while it is there.
 
-use sea_orm::{ActiveModelTrait, ActiveValue, DatabaseTransaction, EntityTrait, IntoActiveModel};
+use sea_orm::{ActiveModelTrait, ActiveValue, DatabaseTransaction, EntityTrait};
 
-use super::create;
+use super::caller::Caller;
+use super::context::Context;
+use super::fault::Fault;
 use super::find;
-use super::order::WantedNic;
+use super::nic::{self, WantedNic};
 use super::task::{self, Wish};
-use crate::api::caller::Caller;
-use crate::api::context::Context;
-use crate::api::fault::Fault;
-use crate::api::network;
 use crate::dispatch::machine::{STARTED, STOPPED};
-use crate::dispatch::{nics, removal};
+use crate::dispatch::removal;
 use crate::ganeti::intent::CONNECT;
 use crate::ganeti::request::{self, Nic};
 use crate::model::entity::{address, port};
@@ -43,7 +41,7 @@ pub async fn plug(
         .await?
         .ok_or_else(|| Fault::conflict("the server is busy"))?;
     let server = Some(begun.server.id);
-    let nic = create::insert_nic(&begun.transaction, caller, server, None, wanted).await?;
+    let nic = nic::insert(&begun.transaction, caller, server, None, wanted).await?;
     rename(&begun.transaction, nic.port_id, name).await?;
     ask(api, begun, &nic).await
 }
@@ -73,7 +71,7 @@ pub async fn plug_port(
     let begun = task::begin(api, caller, server_id, &PLUG)
         .await?
         .ok_or_else(|| Fault::conflict("the server is busy"))?;
-    let nic = create::adopt(&begun.transaction, caller, begun.server.id, None, port).await?;
+    let nic = nic::adopt(&begun.transaction, caller, begun.server.id, None, port).await?;
     ask(api, begun, &nic).await
 }
 
@@ -93,19 +91,19 @@ pub async fn prepare(
     let port_id = match held {
         Some(held) => {
             let floating = find::floating_for_change(&transaction, caller, held.id).await?;
-            insert_floating(&transaction, caller, None, floating)
+            nic::insert_floating(&transaction, caller, None, floating)
                 .await?
                 .port_id
         }
         None => {
-            let network = network::find::usable(&transaction, caller, &wanted.network).await?;
+            let network = find::usable_network(&transaction, caller, &wanted.network).await?;
             if network.public {
                 return Err(Fault::forbidden(format!(
                     "network {} is public: a port on no server needs one of your floating IPs there",
                     network.id
                 )));
             }
-            create::insert_nic(&transaction, caller, None, None, wanted)
+            nic::insert(&transaction, caller, None, None, wanted)
                 .await?
                 .port_id
         }
@@ -144,57 +142,8 @@ pub async fn plug_floating(
     // Read again: now nobody else can be attaching it.
     let address = find::floating_for_change(&begun.transaction, caller, floating.id).await?;
     let server = Some(begun.server.id);
-    let nic = insert_floating(&begun.transaction, caller, server, address).await?;
+    let nic = nic::insert_floating(&begun.transaction, caller, server, address).await?;
     ask(api, begun, &nic).await
-}
-
-/// A port with a floating IP, on a server or on none.
-async fn insert_floating(
-    transaction: &DatabaseTransaction,
-    caller: &Caller,
-    server_id: Option<i64>,
-    address: address::Model,
-) -> Result<Nic, Fault> {
-    if let Some(port) = address.port_id {
-        return Err(Fault::conflict(format!(
-            "address {} is attached to port {port}",
-            address.address
-        )));
-    }
-    let now = moment::now();
-    let port = port::ActiveModel {
-        id: ActiveValue::NotSet,
-        name: ActiveValue::Set(String::new()),
-        user_id: ActiveValue::Set(caller.user_id.clone()),
-        project_id: ActiveValue::Set(caller.project_id.clone()),
-        network_id: ActiveValue::Set(address.network_id),
-        server_id: ActiveValue::Set(server_id),
-        state: ActiveValue::Set(match server_id {
-            Some(_) => nics::BUILD.to_owned(),
-            None => nics::DOWN.to_owned(),
-        }),
-        nic_index: ActiveValue::Set(None),
-        mac: ActiveValue::Set(None),
-        ipv4: ActiveValue::Set(Some(address.address.clone())),
-        ipv6: ActiveValue::Set(None),
-        firewall: ActiveValue::Set(None),
-        floating: ActiveValue::Set(true),
-        created_at: ActiveValue::Set(now),
-        updated_at: ActiveValue::Set(now),
-        deleted_at: ActiveValue::Set(None),
-    }
-    .insert(transaction)
-    .await?;
-    let nic = Nic {
-        port_id: port.id,
-        network_id: port.network_id,
-        address: Some(address.address.clone()),
-    };
-    let mut row = address.into_active_model();
-    row.port_id = ActiveValue::Set(Some(port.id));
-    row.updated_at = ActiveValue::Set(now);
-    row.update(transaction).await?;
-    Ok(nic)
 }
 
 /// Takes a NIC from its server; it is gone when Ganeti says so.
@@ -217,7 +166,7 @@ pub async fn unplug(api: &Context, caller: &Caller, port: &port::Model) -> Resul
 /// Ends a port that is on no server.
 async fn discard(api: &Context, caller: &Caller, id: i64) -> Result<(), Fault> {
     let transaction = database::write(api.database()).await?;
-    let port = network::find::port_for_change(&transaction, caller, &id.to_string()).await?;
+    let port = find::port_for_change(&transaction, caller, &id.to_string()).await?;
     if let Some(server) = port.server_id {
         return Err(Fault::conflict(format!("port {id} is on server {server}")));
     }

@@ -1,0 +1,258 @@
+//! Looking up what belongs to the caller. What does not is not there.
+
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ModelTrait, QueryFilter, QuerySelect,
+    Select,
+};
+
+use super::caller::Caller;
+use super::fault::Fault;
+use crate::model::entity::{address, flavor, image, keypair, network, port, server, subnet};
+
+/// The number in a path; anything else names nothing.
+pub fn number(what: &str, text: &str) -> Result<i64, Fault> {
+    text.parse::<i64>()
+        .ok()
+        .filter(|id| *id > 0 && !text.starts_with('+'))
+        .ok_or_else(|| Fault::not_found(what, text))
+}
+
+/// A server of the caller's project, also one that is deleted.
+pub async fn server(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    id: &str,
+) -> Result<server::Model, Fault> {
+    let number = number("server", id)?;
+    server::Entity::find_by_id(number)
+        .filter(server::Column::ProjectId.eq(caller.project_id.as_str()))
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::not_found("server", id))
+}
+
+/// A server of the caller's project that is not deleted, locked for a change.
+pub async fn server_for_change(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    id: &str,
+) -> Result<server::Model, Fault> {
+    let number = number("server", id)?;
+    let server = server::Entity::find_by_id(number)
+        .filter(server::Column::ProjectId.eq(caller.project_id.as_str()))
+        .filter(server::Column::DeletedAt.is_null())
+        .lock_exclusive()
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::not_found("server", id))?;
+    if server.suspended {
+        return Err(Fault::forbidden(
+            "the server is suspended by its administrator",
+        ));
+    }
+    Ok(server)
+}
+
+/// A floating IP of the caller's project, locked for a change.
+pub async fn floating_for_change(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    id: i64,
+) -> Result<address::Model, Fault> {
+    address::Entity::find_by_id(id)
+        .filter(address::Column::Floating.eq(true))
+        .filter(address::Column::Live.eq(true))
+        .filter(address::Column::ProjectId.eq(caller.project_id.as_str()))
+        .lock_exclusive()
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::not_found("floating IP", id))
+}
+
+/// A flavor that the caller may use, or has used.
+pub async fn flavor(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    id: &str,
+) -> Result<flavor::Model, Fault> {
+    let number = number("flavor", id)?;
+    flavor::Entity::find_by_id(number)
+        .one(database)
+        .await?
+        .filter(|flavor| flavor.public || caller.admin)
+        .ok_or_else(|| Fault::not_found("flavor", id))
+}
+
+/// A keypair of the caller's.
+pub async fn keypair(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    name: &str,
+) -> Result<keypair::Model, Fault> {
+    keypair::Entity::find()
+        .filter(keypair::Column::UserId.eq(caller.user_id.as_str()))
+        .filter(keypair::Column::Name.eq(name))
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::not_found("keypair", name))
+}
+
+/// The images that the caller may see, or might before they were deleted.
+pub fn images(caller: &Caller) -> Condition {
+    Condition::any()
+        .add(image::Column::Public.eq(true))
+        .add(image::Column::ProjectId.eq(caller.project_id.as_str()))
+}
+
+/// The images that the caller may see.
+pub fn visible_images(caller: &Caller) -> Condition {
+    Condition::all()
+        .add(image::Column::DeletedAt.is_null())
+        .add(images(caller))
+}
+
+/// What comes after the image with the id `marker` in a list that is ordered by `column` and id.
+///
+/// # Errors
+/// 400: the caller sees no such image.
+pub async fn after_image(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    column: image::Column,
+    marker: &str,
+) -> Result<Condition, Fault> {
+    let last = image::Entity::find_by_id(marker)
+        .filter(images(caller))
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::field("marker", marker, "is no image's id"))?;
+    let value = last.get(column);
+    Ok(Condition::any().add(column.gt(value.clone())).add(
+        Condition::all()
+            .add(column.eq(value))
+            .add(image::Column::Id.gt(marker)),
+    ))
+}
+
+/// An image that the caller may see.
+pub async fn image(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    id: &str,
+) -> Result<image::Model, Fault> {
+    image::Entity::find_by_id(id)
+        .filter(visible_images(caller))
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::not_found("image", id))
+}
+
+/// The networks that the caller may see: public ones and those of the project.
+pub fn visible_networks(caller: &Caller) -> Condition {
+    Condition::any()
+        .add(network::Column::Public.eq(true))
+        .add(network::Column::ProjectId.eq(caller.project_id.as_str()))
+}
+
+/// A network that the caller may see.
+pub async fn network(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    id: &str,
+) -> Result<network::Model, Fault> {
+    let number = number("network", id)?;
+    network::Entity::find_by_id(number)
+        .filter(visible_networks(caller))
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::not_found("network", id))
+}
+
+/// A network that a NIC can be put into.
+pub async fn usable_network(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    id: &str,
+) -> Result<network::Model, Fault> {
+    let network = network(database, caller, id).await?;
+    if network.deleted_at.is_some() {
+        return Err(Fault::not_found("network", id));
+    }
+    if network.drained {
+        return Err(Fault::conflict(format!(
+            "network {id} takes no more NICs: it is drained"
+        )));
+    }
+    Ok(network)
+}
+
+/// A network of the caller's own, locked for a change.
+pub async fn own_network(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    id: &str,
+) -> Result<network::Model, Fault> {
+    let number = number("network", id)?;
+    let network = network::Entity::find_by_id(number)
+        .filter(visible_networks(caller))
+        .filter(network::Column::DeletedAt.is_null())
+        .lock_exclusive()
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::not_found("network", id))?;
+    if network.public && !caller.admin {
+        return Err(Fault::forbidden(format!("network {id} is public")));
+    }
+    Ok(network)
+}
+
+/// A subnet of a network that the caller may see.
+pub async fn subnet(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    id: &str,
+) -> Result<(subnet::Model, network::Model), Fault> {
+    let number = number("subnet", id)?;
+    let missing = || Fault::not_found("subnet", id);
+    let subnet = subnet::Entity::find_by_id(number)
+        .one(database)
+        .await?
+        .ok_or_else(missing)?;
+    let network = network::Entity::find_by_id(subnet.network_id)
+        .filter(visible_networks(caller))
+        .one(database)
+        .await?
+        .ok_or_else(missing)?;
+    Ok((subnet, network))
+}
+
+/// A port of the caller's project, locked for a change.
+pub async fn port_for_change(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    id: &str,
+) -> Result<port::Model, Fault> {
+    own_port(caller, id)?
+        .lock_exclusive()
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::not_found("port", id))
+}
+
+/// A port of the caller's project.
+pub async fn port(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    id: &str,
+) -> Result<port::Model, Fault> {
+    own_port(caller, id)?
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::not_found("port", id))
+}
+
+fn own_port(caller: &Caller, id: &str) -> Result<Select<port::Entity>, Fault> {
+    Ok(port::Entity::find_by_id(number("port", id)?)
+        .filter(port::Column::ProjectId.eq(caller.project_id.as_str()))
+        .filter(port::Column::DeletedAt.is_null()))
+}
