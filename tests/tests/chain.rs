@@ -129,6 +129,71 @@ fn the_programs_start_while_broker_and_rapi_are_away() {
     }
 }
 
+/// What `gnt-instance` does behind our back is in the API: as eventd tells it, and while no
+/// broker is there as the reconciler sees it.
+#[test]
+fn the_api_follows_what_is_done_behind_its_back() {
+    let mut chain = Chain::start(&mut Timeline::default()).unwrap();
+    chain.reconcile_often().unwrap();
+    let api = story::log_in(&chain).unwrap();
+    let server = story::create_and_wait(&chain, &api, "watched").unwrap();
+    let instance = format!("snf-{}", server.id);
+    // The one that was stopped led the reconcilers: its lease must end first.
+    let patience = Duration::from_secs(180);
+    let status = harness::wait::until_ok("all to be well", patience, || {
+        chain.snf_central(&["status", "--wait", "60"])
+    });
+    let status = status.unwrap();
+    assert!(status.contains("eventd answers"), "{status}");
+
+    for (address, broker) in [("10.66.1.91", true), ("10.66.1.92", false)] {
+        if !broker {
+            chain.kill_broker();
+        }
+        let gnt = |command: &str| {
+            let command = format!("gnt-instance {command} {instance}");
+            chain.node().sh(&command).unwrap();
+        };
+        let wait = |what: &str, is_so: &dyn Fn(&serde_json::Value) -> bool| {
+            let seen = harness::wait::until_true(what, Duration::from_secs(180), || {
+                api.server(&server.id).is_ok_and(|server| is_so(&server))
+            });
+            if let Err(error) = seen {
+                panic!("with the broker {broker}: {error:#}\n{}", chain.logs());
+            }
+        };
+        gnt("shutdown --timeout 1");
+        wait("SHUTOFF", &|server| server["status"] == "SHUTOFF");
+        gnt(&format!("modify --net 0:modify,ip={address}"));
+        wait("the other address", &|server| {
+            harness::chain::api::addresses(server, 4) == [address]
+        });
+        gnt("startup");
+        wait("ACTIVE", &|server| server["status"] == "ACTIVE");
+        story::agrees_with_ganeti(&chain, &api, &server).unwrap();
+    }
+    // by now only the reconciler can know
+    let remove = format!("gnt-instance remove -f --shutdown-timeout 1 {instance}");
+    chain.node().sh(&remove).unwrap();
+    if let Err(error) = story::wait_for_status(&api, &server.id, "DELETED") {
+        panic!("{error:#}\n{}", chain.logs());
+    }
+    let shown = chain.snf_central(&["reconcile", "--dry-run"]).unwrap();
+    assert!(shown.contains("nothing differs"), "{shown}");
+    let status = chain.snf_central(&["status"]).unwrap_err().to_string();
+    assert!(status.contains("no broker answers"), "{status}");
+
+    chain.restart_broker().unwrap();
+    let deadline = Duration::from_secs(180);
+    harness::wait::until_ok("all to be well again", deadline, || {
+        chain.snf_central(&["status", "--wait", "60"])
+    })
+    .unwrap();
+    let (code, answer) = api.request("GET", "/compute/v2.0/servers", None).unwrap();
+    assert_eq!((code, &answer), (200, &json!({"servers": []})));
+    chain.check().unwrap();
+}
+
 #[allow(clippy::unwrap_used, reason = "a test's own function")]
 fn rapi(chain: &Chain, verb: &str) {
     let command = format!("/usr/lib/ganeti/daemon-util {verb} ganeti-rapi");

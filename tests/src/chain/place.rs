@@ -266,6 +266,14 @@ impl Chain {
         Ok(command)
     }
 
+    /// What a run of `snf-central` prints.
+    ///
+    /// # Errors
+    /// It fails; the text has what it printed.
+    pub fn snf_central(&self, words: &[&str]) -> Result<String> {
+        process::check(&mut self.central(words)?, START)
+    }
+
     /// Kills one of our daemons (SIGKILL) and starts it again.
     ///
     /// # Errors
@@ -278,6 +286,19 @@ impl Chain {
     /// Kills one of our daemons (SIGKILL).
     pub fn stop(&mut self, program: Program) {
         self.daemons.retain(|(running, _)| *running != program);
+    }
+
+    /// Has central compare the cluster with its database every five seconds, and so not wait for
+    /// a minute until it sees what no event tells.
+    ///
+    /// # Errors
+    /// The configuration cannot be written; central does not start again.
+    pub fn reconcile_often(&mut self) -> Result<()> {
+        let path = self.scratch.join("central/central.toml");
+        let text = fs::read_to_string(&path)?;
+        fs::write(&path, text + "[reconcile]\ninterval_seconds = 5\n")?;
+        self.restart(Program::Central)?;
+        self.wait_for_central()
     }
 
     /// The log of one of our daemons, from all its starts.
