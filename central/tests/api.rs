@@ -530,7 +530,13 @@ async fn a_bad_body_is_refused_with_its_field_and_never_a_500() {
         .ask_raw(Method::POST, &create, long)
         .await
         .fault(413, "overLimit");
-    for name in ["rebuild", "create", "delete", "changePassword", "createImage"] {
+    for name in [
+        "rebuild",
+        "create",
+        "delete",
+        "changePassword",
+        "createImage",
+    ] {
         let offered = central.post(&action, json!({ name: {} })).await;
         offered.fault(501, "notImplemented");
     }

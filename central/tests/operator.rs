@@ -15,15 +15,18 @@ use std::process::{Command, Output};
 
 use serde_json::json;
 use support::broker::{Agents, isolated, story};
+use support::rapi::FakeRapi;
 use support::{Central, until};
 
 /// A configuration file for the program, of a central that runs here.
 fn configuration(central: &Central, broker: &str) -> PathBuf {
+    written(central, &format!("[broker]\nurls = ['{broker}']\n"))
+}
+
+fn written(central: &Central, more: &str) -> PathBuf {
     let path = central.folder.path().join("central.toml");
-    let text = format!(
-        "log = 'warn'\n[database]\nurl = '{}'\n[broker]\nurls = ['{broker}']\n",
-        central.config.database_url
-    );
+    let url = &central.config.database_url;
+    let text = format!("log = 'warn'\n[database]\nurl = '{url}'\n{more}");
     std::fs::write(&path, text).unwrap();
     path
 }
@@ -181,6 +184,8 @@ fn the_status_says_what_is_not_well() {
             "no event has ever come",
             "0 servers, 0 repairs, 0 differences left",
             "0 wait to be asked",
+            &format!("{}:", std::process::id()),
+            "reconciles",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
@@ -191,4 +196,56 @@ fn the_status_says_what_is_not_well() {
         assert!(text.contains("no broker answers"), "{text}");
         assert!(!text.contains("guest:guest"), "{text}");
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_shows_what_differs_and_changes_nothing() {
+    let never = "[reconcile]\ninterval_seconds = 100000\n";
+    let central = Central::with(FakeRapi::start().await, never).await;
+    central.rapi.succeed();
+    let file = written(&central, "");
+    let id = central.create("web", &["bridged"]).await;
+    until("ACTIVE", async || {
+        let server = central.server(&id).await;
+        server["status"] == "ACTIVE" && server["SNF:task_state"] == ""
+    })
+    .await;
+    let dry = ["reconcile", "--dry-run"];
+    assert_eq!(
+        snf_central(&file, &dry).await,
+        (0, "nothing differs\n".to_owned())
+    );
+    let instance = format!("snf-{id}");
+    central.rapi.change(&instance, "oper_state", json!(false));
+    central.rapi.smuggle("snf-4711");
+    for _ in 0..2 {
+        let (code, text) = snf_central(&file, &dry).await;
+        assert_eq!(code, 0, "{text}");
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split("  ").map(str::trim).collect())
+            .map(|cells: Vec<&str>| cells.into_iter().filter(|cell| !cell.is_empty()).collect())
+            .collect();
+        assert_eq!(
+            lines[0],
+            ["BACKEND", "OBJECT", "WHAT", "DATABASE", "CLUSTER"]
+        );
+        let server = format!("server {id}");
+        let stopped = ["cluster", &server, "state", "STARTED", "STOPPED"];
+        let line = lines
+            .iter()
+            .find(|line| line.starts_with(&stopped))
+            .expect(&text);
+        assert_eq!(line[5], "would be repaired");
+        let orphan = lines
+            .iter()
+            .find(|line| line.contains(&"server 4711"))
+            .expect(&text);
+        assert_eq!(orphan[2], "orphan");
+        assert_eq!(*orphan.last().unwrap(), "would be removed");
+        assert_eq!(lines.len(), 3, "{text}");
+    }
+    assert_eq!(central.server(&id).await["status"], "ACTIVE");
+    let instances = [instance, "snf-4711".to_owned()];
+    assert_eq!(central.rapi.instances(), instances);
 }

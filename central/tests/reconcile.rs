@@ -525,3 +525,22 @@ async fn one_process_leads() {
     second.await.unwrap().unwrap();
     assert_eq!(number(&database, held).await, 0);
 }
+
+/// One that has died is followed by another one soon, however long the interval is, and what it did
+/// last is to be read meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_died_is_followed() {
+    let mut first = Central::with(FakeRapi::start().await, NEVER).await;
+    let database = database(&first).await;
+    let passes = "SELECT COUNT(*) FROM passes";
+    until("a pass", async || number(&database, passes).await == 1).await;
+    let held = "SELECT COUNT(*) FROM leases WHERE until > 0";
+    assert_eq!(number(&database, held).await, 1);
+    first.kill().await;
+    assert_eq!(number(&database, passes).await, 1);
+    execute(&database, "DELETE FROM passes").await;
+    // A minute later.
+    execute(&database, "UPDATE leases SET until = until - 60000000").await;
+    let _second = Central::again(first).await;
+    until("its pass", async || number(&database, passes).await == 1).await;
+}

@@ -16,6 +16,7 @@ use crate::dispatch::{consumer, letters};
 use crate::ganeti::intent;
 use crate::model::entity::{backend, backend_network, intent as intent_row, pass, server};
 use crate::model::moment;
+use crate::reconcile::lease::{self, RECONCILER};
 use crate::serve;
 
 /// What an eventd takes for a question whether it is there.
@@ -97,7 +98,11 @@ pub async fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
             }
         }
         events(database, &backend, &part, &mut findings).await?;
-        reconciler(config, database, &backend, &part, &mut findings).await?;
+        last_pass(config, database, &backend, &part, &mut findings).await?;
+    }
+    match lease::held(database, RECONCILER).await? {
+        Some(holder) => findings.good("reconciler", format!("{holder} reconciles")),
+        None => findings.bad("reconciler", "no process reconciles".to_owned()),
     }
     let waiting = intent_row::Entity::find()
         .select_only()
@@ -181,11 +186,7 @@ async fn heartbeat(
     let mut answers = heartbeats(broker)
         .await
         .map_err(|error| error.to_string())?;
-    let tag = format!(
-        "{QUESTION}:{}:{}",
-        crate::reconcile::lease::host(),
-        std::process::id()
-    );
+    let tag = format!("{QUESTION}:{}:{}", lease::host(), std::process::id());
     let query = [("tag", tag.as_str()), ("dry-run", "1")];
     let began = Instant::now();
     let job = rapi
@@ -283,8 +284,8 @@ async fn events(
     Ok(())
 }
 
-/// The reconciler's last pass.
-async fn reconciler(
+/// The reconciler's last pass over a backend, whoever made it.
+async fn last_pass(
     config: &Config,
     database: &DatabaseConnection,
     backend: &backend::Model,

@@ -57,6 +57,17 @@ pub async fn take(
     insert_once(database, row, [lease::Column::Name]).await
 }
 
+/// Who has a lease now; none: nobody.
+///
+/// # Errors
+/// The database fails.
+pub async fn held(database: &DatabaseConnection, name: &str) -> Result<Option<String>, DbErr> {
+    let row = lease::Entity::find_by_id(name).one(database).await?;
+    Ok(row
+        .filter(|row| row.until > moment::now())
+        .map(|row| row.holder))
+}
+
 /// Gives a lease back before its time.
 ///
 /// # Errors

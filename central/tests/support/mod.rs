@@ -126,6 +126,14 @@ impl Central {
         Self::run(rapi, folder, old.config.clone()).await
     }
 
+    /// Ends it at once, whatever it is at.
+    pub async fn kill(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.abort();
+            assert!(server.await.unwrap_err().is_cancelled());
+        }
+    }
+
     /// Ends it in order.
     pub async fn stop(&mut self) {
         drop(self.stop.take());
