@@ -22,10 +22,10 @@ use crate::ganeti::naming::Naming;
 use crate::ganeti::submission::Submitter;
 use crate::metrics;
 use crate::model::database;
-use crate::reconcile::{leader, polling};
+use crate::reconcile::{leader, pending, polling};
 
 /// How often pending intents are tried.
-const SWEEP: Duration = Duration::from_secs(5);
+const SUBMIT: Duration = Duration::from_secs(5);
 /// How often what was told in vain is forgotten.
 const FORGET: Duration = Duration::from_secs(60);
 /// How often the clusters are measured.
@@ -71,11 +71,11 @@ pub async fn run(
     }
     let (stopping, stopped) = watch::channel(false);
     let mut background = JoinSet::new();
-    background.spawn(periodically(SWEEP, "sweep", stopped.clone(), {
+    background.spawn(periodically(SUBMIT, "submit", stopped.clone(), {
         let ganeti = Arc::clone(&ganeti);
         move || {
             let ganeti = Arc::clone(&ganeti);
-            async move { ganeti.sweep().await }
+            async move { pending::submit(&ganeti).await }
         }
     }));
     background.spawn(periodically(MEASURE, "measure", stopped.clone(), {

@@ -8,7 +8,7 @@
 //!
 //! What a cluster must be asked for is not waited for in its queue: it goes to another one, where
 //! every message is tried by itself for as long as its cluster is away. That changes the order,
-//! which the registers ([`super::register`]) put right.
+//! which the registers ([`crate::model::register`]) put right.
 
 use std::fs;
 use std::future::Future;

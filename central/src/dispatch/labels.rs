@@ -9,10 +9,10 @@ use sea_orm::{
     EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
 };
 
-use super::register::{JobStatus, Order};
 use crate::ganeti::label;
 use crate::ganeti::request::Request;
 use crate::model::entity::server_tag;
+use crate::model::register::{JobStatus, Order};
 
 /// How many labels that are gone are remembered.
 const GONE: usize = 100;

@@ -2,8 +2,8 @@
 
 use agents::message::InstanceHvparams;
 
-use super::register::{self, JobStatus, Order};
 use crate::model::entity::server;
+use crate::model::register::{self, JobStatus, Order};
 
 pub const BUILD: &str = "BUILD";
 pub const STARTED: &str = "STARTED";

@@ -14,7 +14,6 @@ pub mod nics;
 pub mod op;
 pub mod progress;
 pub mod refusal;
-pub mod register;
 pub mod removal;
 pub mod retry;
 pub mod route;

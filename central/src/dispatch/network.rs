@@ -7,12 +7,12 @@ use sea_orm::{ActiveModelTrait, ActiveValue, EntityTrait, IntoActiveModel, Query
 use serde_json::{Value, json};
 
 use super::cluster;
-use super::register::{JobStatus, Order};
 use super::route::{Applied, Asking, RouteError};
 use crate::ganeti::networks;
 use crate::ganeti::submission::Submitter;
 use crate::model::database;
 use crate::model::entity::{backend_network, network};
+use crate::model::register::{JobStatus, Order};
 
 /// Applies a message about an operation on a network.
 ///

@@ -10,13 +10,13 @@ use sea_orm::{
 use serde_json::Value;
 
 use super::machine::{self, Change, Event};
-use super::register::{JobStatus, Order};
 use super::retry::{self, Retry};
 use super::route::{Applied, Asking, RouteError};
 use super::{disks, labels, nics, removal};
 use crate::ganeti::submission::Submitter;
 use crate::ganeti::{intent, label};
 use crate::model::entity::{backend, diagnostic, flavor, intent as intent_row, server};
+use crate::model::register::{JobStatus, Order};
 use crate::model::{database, moment};
 
 /// The most of a job's log line or error that is kept.

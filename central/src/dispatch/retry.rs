@@ -12,11 +12,11 @@ use sea_orm::{
 use serde_json::Value;
 
 use super::machine;
-use super::register::{JobStatus, Order};
 use crate::ganeti::intent;
 use crate::ganeti::request::Request;
 use crate::model::entity::{intent as intent_row, server};
 use crate::model::moment;
+use crate::model::register::{JobStatus, Order};
 
 /// What Ganeti calls it (`errors.ECODE_TEMP_NORES`).
 const TEMPORARILY: &str = "temp_insufficient_resources";

@@ -6,6 +6,7 @@ use agents::message::Message;
 use sea_orm::DbErr;
 
 use super::{cluster, heartbeat, net, network, op, progress};
+use crate::ganeti::measurement::MeasureError;
 use crate::ganeti::rapi::RapiError;
 use crate::ganeti::submission::Submitter;
 
@@ -51,6 +52,15 @@ impl From<DbErr> for RouteError {
 impl From<RapiError> for RouteError {
     fn from(error: RapiError) -> Self {
         Self::Transient(error.to_string())
+    }
+}
+
+impl From<MeasureError> for RouteError {
+    fn from(error: MeasureError) -> Self {
+        match error {
+            MeasureError::Rapi(error) => error.into(),
+            MeasureError::Database(error) => error.into(),
+        }
     }
 }
 

@@ -25,15 +25,6 @@ pub enum MeasureError {
     Database(#[from] DbErr),
 }
 
-impl From<MeasureError> for crate::dispatch::route::RouteError {
-    fn from(error: MeasureError) -> Self {
-        match error {
-            MeasureError::Rapi(error) => error.into(),
-            MeasureError::Database(error) => error.into(),
-        }
-    }
-}
-
 /// Asks a cluster what it has and writes it down.
 ///
 /// # Errors

@@ -16,9 +16,8 @@ use super::naming::Naming;
 use super::networks::{self, NetworkError};
 use super::rapi::{Rapi, RapiError};
 use super::request::{Firewall, Request};
-use crate::dispatch::register;
 use crate::model::entity::{backend, intent as intent_row, server};
-use crate::model::{database, moment};
+use crate::model::{database, moment, register};
 
 /// What became of an intent.
 #[derive(Debug)]
@@ -181,7 +180,11 @@ impl Submitter {
         intent_row::Entity::find_by_id(id).one(&self.database).await
     }
 
-    async fn later(&self, row: &intent_row::Model, reason: &str) -> Result<Outcome, DbErr> {
+    /// Leaves an intent for another attempt, each time later.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn later(&self, row: &intent_row::Model, reason: &str) -> Result<Outcome, DbErr> {
         let wait = backoff(row.attempts);
         tracing::warn!(intent = row.id, kind = %row.kind, server = row.server_id, %reason,
             retry_seconds = wait.as_secs(), "not submitted");
@@ -218,38 +221,6 @@ impl Submitter {
             }
         }
         transaction.commit().await
-    }
-
-    /// Tries the pending intents that nobody is at, once.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn sweep(self: &Arc<Self>) -> Result<(), DbErr> {
-        let waiting: Vec<i64> = intent_row::Entity::find()
-            .select_only()
-            .column(intent_row::Column::Id)
-            .filter(intent_row::Column::State.eq(intent::PENDING))
-            .filter(intent_row::Column::ClaimedUntil.lt(moment::now()))
-            // What was just written is being submitted by who wrote it.
-            .filter(intent_row::Column::CreatedAt.lt(moment::now().saturating_sub(5_000_000)))
-            .order_by_asc(intent_row::Column::Id)
-            .limit(500)
-            .into_tuple()
-            .all(&self.database)
-            .await?;
-        for id in waiting {
-            if let Outcome::NotSent(error) = self.submit(id).await?
-                && let Some(row) = self.intent(id).await?
-            {
-                if let RapiError::Refused { .. } = error {
-                    crate::dispatch::refusal::apply(&self.database, &row, &error.to_string())
-                        .await?;
-                } else {
-                    self.later(&row, &error.to_string()).await?;
-                }
-            }
-        }
-        Ok(())
     }
 }
 

@@ -6,3 +6,4 @@ pub mod history;
 pub mod id;
 pub mod migration;
 pub mod moment;
+pub mod register;

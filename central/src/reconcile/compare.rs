@@ -8,11 +8,11 @@ use super::difference::{Difference, Object, Repair, What};
 use super::known::{Known, Network, Nic, Server};
 use super::seen::{Instance, Seen};
 use crate::dispatch::machine::{BUILD, ERROR, STARTED, STOPPED};
-use crate::dispatch::register::JobStatus;
 use crate::dispatch::{disks, nics};
 use crate::ganeti::label;
 use crate::ganeti::naming::Naming;
 use crate::ganeti::networks::{ABSENT, ACTIVE, DELETED, ERROR as NETWORK_ERROR};
+use crate::model::register::JobStatus;
 
 /// The task of a server that its user has asked to be deleted.
 const DESTROYING: &str = "DESTROYING";

@@ -12,7 +12,6 @@ use sea_orm::{
 use serde_json::{Value, json};
 
 use super::difference::{Difference, Object, Repair};
-use crate::dispatch::register::{self, Order};
 use crate::dispatch::route::RouteError;
 use crate::dispatch::{disks, labels, machine, nics, op, removal};
 use crate::ganeti::addresses::{self, AddressError, Holder};
@@ -24,6 +23,7 @@ use crate::model::entity::{
     address, backend, backend_network, intent as intent_row, network, port, repair as audit,
     server, subnet,
 };
+use crate::model::register::{self, Order};
 use crate::model::{database, moment};
 
 /// What became of a repair.

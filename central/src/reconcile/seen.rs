@@ -11,10 +11,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::dispatch::machine;
-use crate::dispatch::register::JobStatus;
 use crate::ganeti::job;
 use crate::ganeti::naming::Naming;
 use crate::ganeti::rapi::{Rapi, RapiError};
+use crate::model::register::JobStatus;
 
 /// The most jobs that are asked for one by one in one look.
 const JOBS: usize = 200;

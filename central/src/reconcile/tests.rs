@@ -12,10 +12,10 @@ use super::known::{self, Known};
 use super::memory::{Limit, Memory};
 use super::seen::{self, Seen};
 use crate::dispatch::machine::{BUILD, ERROR, STARTED, STOPPED};
-use crate::dispatch::register::JobStatus;
 use crate::dispatch::{disks, nics};
 use crate::ganeti::label;
 use crate::ganeti::naming::Naming;
+use crate::model::register::JobStatus;
 
 fn naming() -> Naming {
     Naming::new(Names::new("snf").unwrap())

@@ -1,4 +1,4 @@
-//! A virtual machine, as we know it. What Ganeti told us is in registers (`dispatch::register`), each with the order of the message that wrote it.
+//! A virtual machine, as we know it. What Ganeti told us is in registers (`model::register`), each with the order of the message that wrote it.
 
 use sea_orm::entity::prelude::*;
 

@@ -8,7 +8,7 @@
 
 use agents::message::EventTime;
 
-use crate::model::entity::server;
+use super::entity::server;
 
 /// The place of an event in the history of its object: the job, how far the job was, the time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
