@@ -6,18 +6,22 @@
 //! cluster is away, the message at hand is tried again and again, and the prefetch limit keeps
 //! the others in the broker: nothing is put back, so nothing is counted as a failed delivery.
 //!
+//! The messages of a queue are applied several at once, those about one object one after the
+//! other, in lanes: while one waits for the database's disk, others go on.
+//!
 //! What a cluster must be asked for is not waited for in its queue: it goes to another one, where
 //! every message is tried by itself for as long as its cluster is away. That changes the order,
 //! which the registers ([`crate::model::register`]) put right.
 
 use std::fs;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agents::message::{RoutingKey, Topic};
+use agents::message::{Message, MessageError, RoutingKey, Topic};
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
@@ -28,7 +32,8 @@ use lapin::tcp::OwnedTLSConfig;
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
-use tokio::sync::watch;
+use sea_orm::DbBackend;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::moving;
@@ -53,6 +58,9 @@ const ANSWER: Duration = Duration::from_secs(30);
 const CLOSE: Duration = Duration::from_secs(2);
 /// More often than any message is ever delivered: RabbitMQ 4 would drop it after twenty.
 const DELIVERY_LIMIT: i64 = i32::MAX as i64;
+
+/// How many messages of a queue are applied at once.
+const LANES: usize = 4;
 
 /// How many messages wait for their clusters at once in one process.
 const ASKING: u16 = 256;
@@ -426,11 +434,43 @@ async fn keep(connection: &Connection, dead: &str) -> Result<(), QueueError> {
     std::future::pending().await
 }
 
+/// A message on its way, and what its body says.
+struct Arrival {
+    delivery: Delivery,
+    message: Result<Message, MessageError>,
+}
+
+impl Arrival {
+    fn new(delivery: Delivery) -> Self {
+        let message = Message::parse(&delivery.data);
+        Self { delivery, message }
+    }
+
+    /// Which of so many lanes it takes.
+    fn lane(&self, lanes: usize) -> usize {
+        let mut hasher = DefaultHasher::new();
+        match &self.message {
+            Ok(message) => route::object(message).hash(&mut hasher),
+            // Any: it has no place in an order.
+            Err(_) => self.delivery.delivery_tag.hash(&mut hasher),
+        }
+        usize::try_from(hasher.finish() % lanes as u64).unwrap_or(0)
+    }
+}
+
+/// SQLite has one writer: others would wait for it asleep, in turns of milliseconds.
+fn lane_count(ganeti: &Submitter) -> usize {
+    match ganeti.database.get_database_backend() {
+        DbBackend::Sqlite => 1,
+        _ => LANES,
+    }
+}
+
 async fn consume(
     ganeti: &Arc<Submitter>,
     connection: &Connection,
     binding: &Binding,
-    names: &Names,
+    names: &Arc<Names>,
     prefetch: u16,
 ) -> Result<(), QueueError> {
     let queue = binding.queue.as_str();
@@ -448,13 +488,40 @@ async fn consume(
         };
         let mut consumer = answered(begin).await?;
         tracing::debug!(%queue, "served");
-        while let Some(delivery) = consumer.next().await {
-            let delivery = delivery?;
-            let asking = Asking::Later;
-            handle(ganeti, &channel, queue, names, &delivery, asking).await?;
-            delivery.ack(BasicAckOptions::default()).await?;
+        let mut work = JoinSet::new();
+        let mut lanes = Vec::new();
+        for _ in 0..lane_count(ganeti) {
+            // The broker gives no more than the prefetch before it has acknowledgements.
+            let (lane, mut arrivals) = mpsc::channel::<Arrival>(prefetch.into());
+            lanes.push(lane);
+            let (ganeti, names, channel) = (Arc::clone(ganeti), Arc::clone(names), channel.clone());
+            let queue = queue.to_owned();
+            work.spawn(async move {
+                while let Some(arrival) = arrivals.recv().await {
+                    settle(&ganeti, &channel, &queue, &names, &arrival, Asking::Later).await?;
+                }
+                Ok(())
+            });
         }
-        Ok(())
+        loop {
+            let delivery = tokio::select! {
+                delivery = consumer.next() => delivery,
+                Some(result) = work.join_next() => return match result {
+                    Ok(Err(error)) => Err(QueueError::Broker(error)),
+                    // It fell over: what it has not acknowledged comes again with the channel.
+                    Ok(Ok(())) | Err(_) => Ok(()),
+                },
+            };
+            let Some(delivery) = delivery else {
+                return Ok(());
+            };
+            let arrival = Arrival::new(delivery?);
+            if let Some(lane) = lanes.get(arrival.lane(lanes.len()))
+                && lane.send(arrival).await.is_err()
+            {
+                return Ok(());
+            }
+        }
     })
     .await
 }
@@ -487,12 +554,10 @@ async fn consume_asking(
             let Some(delivery) = delivery else {
                 return Ok(());
             };
-            let delivery = delivery?;
+            let arrival = Arrival::new(delivery?);
             let (ganeti, names, channel) = (Arc::clone(ganeti), Arc::clone(names), channel.clone());
             asked.spawn(async move {
-                let asking = Asking::Now;
-                handle(&ganeti, &channel, &names.ask, &names, &delivery, asking).await?;
-                delivery.ack(BasicAckOptions::default()).await.map(|_| ())
+                settle(&ganeti, &channel, &names.ask, &names, &arrival, Asking::Now).await
             });
         }
     })
@@ -512,19 +577,36 @@ fn outcome(result: &Result<Applied, RouteError>) -> &'static str {
 }
 
 /// Applies a message, however long the database or the cluster may be away, or moves it to where
-/// it belongs.
+/// it belongs; then it is acknowledged.
+async fn settle(
+    ganeti: &Arc<Submitter>,
+    channel: &Channel,
+    queue: &str,
+    names: &Names,
+    arrival: &Arrival,
+    asking: Asking,
+) -> Result<(), lapin::Error> {
+    handle(ganeti, channel, queue, names, arrival, asking).await?;
+    let done = arrival.delivery.ack(BasicAckOptions::default());
+    done.await.map(|_| ())
+}
+
 async fn handle(
     ganeti: &Arc<Submitter>,
     channel: &Channel,
     queue: &str,
     names: &Names,
-    delivery: &Delivery,
+    arrival: &Arrival,
     asking: Asking,
 ) -> Result<(), lapin::Error> {
+    let delivery = &arrival.delivery;
     let mut wait = RETRY_FIRST;
     loop {
         let begun = Instant::now();
-        let result = route::apply(ganeti, &delivery.data, asking).await;
+        let result = match &arrival.message {
+            Ok(message) => route::apply(ganeti, message, asking).await,
+            Err(error) => Err(RouteError::Poison(error.to_string())),
+        };
         metrics::message(queue, outcome(&result), begun.elapsed());
         match result {
             Ok(Applied::Yes | Applied::Stale | Applied::NotOurs) => return Ok(()),

@@ -15,7 +15,7 @@ use super::removal;
 use crate::ganeti::addresses::{self, AddressError, Holder};
 use crate::ganeti::naming::Naming;
 use crate::model::entity::{address, network, port, server, subnet};
-use crate::model::{history, moment};
+use crate::model::{changes, history, moment};
 
 pub const BUILD: &str = "BUILD";
 pub const ACTIVE: &str = "ACTIVE";
@@ -85,21 +85,28 @@ pub async fn make_so(
             .filter(|network| moved.contains(network))
             .unwrap_or(port.network_id);
         let ip = nic.ip.clone().filter(|ip| !ip.is_empty());
-        let mut row = port.clone().into_active_model();
         let floating = hold(transaction, port, range_of(network, 4), ip.as_deref(), now).await?;
-        row.floating = ActiveValue::Set(floating);
-        row.network_id = ActiveValue::Set(network);
-        row.state = ActiveValue::Set(ACTIVE.to_owned());
-        row.nic_index = ActiveValue::Set(i32::try_from(index).ok());
-        row.mac = ActiveValue::Set(Some(nic.mac.to_ascii_lowercase()));
-        row.ipv4 = ActiveValue::Set(ip);
-        row.ipv6 = ActiveValue::Set(range_of(network, 6).and_then(|range| by_mac(range, &nic.mac)));
         // No tag is a statement as well: the NIC has no firewall.
         let profile = nic.firewall.as_deref().and_then(profile_of_tag);
-        row.firewall = ActiveValue::Set(profile.map(str::to_owned));
-        row.updated_at = ActiveValue::Set(now);
-        let port = row.update(transaction).await?;
-        history::follow(transaction, &port, now).await?;
+        let new = port::Model {
+            floating,
+            network_id: network,
+            state: ACTIVE.to_owned(),
+            nic_index: i32::try_from(index).ok(),
+            mac: Some(nic.mac.to_ascii_lowercase()),
+            ipv4: ip,
+            ipv6: range_of(network, 6).and_then(|range| by_mac(range, &nic.mac)),
+            firewall: profile.map(str::to_owned),
+            ..port.clone()
+        };
+        let mut row: port::ActiveModel = changes::between(port.clone(), &new);
+        let new = if row.is_changed() {
+            row.updated_at = ActiveValue::Set(now);
+            row.update(transaction).await?
+        } else {
+            new
+        };
+        history::follow(transaction, &new, now).await?;
     }
     Ok(())
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use agents::message::OpMessage;
+use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel,
-    QueryFilter, QuerySelect,
+    ActiveModelTrait, ActiveValue, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    QuerySelect,
 };
 use serde_json::Value;
 
@@ -17,7 +18,7 @@ use crate::ganeti::submission::Submitter;
 use crate::ganeti::{intent, label};
 use crate::model::entity::{backend, diagnostic, flavor, intent as intent_row, server};
 use crate::model::register::{JobStatus, Order};
-use crate::model::{database, moment};
+use crate::model::{changes, database, moment};
 
 /// The most of a job's log line or error that is kept.
 const LOG_LIMIT: usize = 2000;
@@ -40,6 +41,9 @@ pub async fn apply(
     let Some(id) = ganeti.naming.instance_id(&message.instance) else {
         return Ok(Applied::NotOurs);
     };
+    if !status.is_final() {
+        return advance(ganeti, id, message, status).await;
+    }
     let gone = is_gone(ganeti, message, status, id, asking).await?;
     let transaction = database::write(&ganeti.database).await?;
     let found = server::Entity::find_by_id(id)
@@ -47,8 +51,7 @@ pub async fn apply(
         .one(&transaction)
         .await?;
     let Some(server) = found else {
-        tracing::warn!(instance = %message.instance, job = message.job_id,
-            "a message about a server that we do not know");
+        not_known(message);
         return Ok(Applied::NotOurs);
     };
     match retry::of(&transaction, &server, message, status).await? {
@@ -89,6 +92,68 @@ pub async fn apply(
     tracing::info!(instance = %message.instance, job = message.job_id,
         operation = %message.operation, status = %message.status, ?change, "applied");
     Ok(Applied::Yes)
+}
+
+/// Shows how far a job is that has not ended. Nothing else follows from that (see
+/// [`machine::decide`]), so the comparison and the change are one statement.
+async fn advance(
+    ganeti: &Arc<Submitter>,
+    id: i64,
+    message: &OpMessage,
+    status: JobStatus,
+) -> Result<Applied, RouteError> {
+    let order = Order::new(message.job_id, status, message.event_time);
+    let known = Expr::tuple([
+        Expr::col(server::Column::JobId),
+        Expr::col(server::Column::JobRank),
+        Expr::col(server::Column::JobTime),
+    ]);
+    let new = Expr::tuple([
+        Expr::value(order.job),
+        Expr::value(order.rank),
+        Expr::value(order.time),
+    ]);
+    let done = server::Entity::update_many()
+        .col_expr(server::Column::JobId, Expr::value(order.job))
+        .col_expr(server::Column::JobRank, Expr::value(order.rank))
+        .col_expr(server::Column::JobTime, Expr::value(order.time))
+        .col_expr(
+            server::Column::JobOpcode,
+            Expr::value(message.operation.as_str()),
+        )
+        .col_expr(
+            server::Column::JobStatus,
+            Expr::value(message.status.as_str()),
+        )
+        .col_expr(server::Column::JobLog, Expr::value(line(&message.logmsg)))
+        .col_expr(server::Column::UpdatedAt, Expr::value(moment::now()))
+        .filter(server::Column::Id.eq(id))
+        .filter(server::Column::DeletedAt.is_null())
+        .filter(known.lt(new))
+        .exec(&ganeti.database)
+        .await?;
+    if done.rows_affected > 0 {
+        tracing::info!(instance = %message.instance, job = message.job_id,
+            operation = %message.operation, status = %message.status, "applied");
+        return Ok(Applied::Yes);
+    }
+    let is_known = server::Entity::find_by_id(id)
+        .select_only()
+        .column(server::Column::Id)
+        .into_tuple::<i64>()
+        .one(&ganeti.database)
+        .await?
+        .is_some();
+    if is_known {
+        return Ok(Applied::Stale);
+    }
+    not_known(message);
+    Ok(Applied::NotOurs)
+}
+
+fn not_known(message: &OpMessage) {
+    tracing::warn!(instance = %message.instance, job = message.job_id,
+        "a message about a server that we do not know");
 }
 
 /// Whether a removal that failed did so since there was nothing to remove.
@@ -192,10 +257,11 @@ async fn carry_out(
         new.deleted_at = Some(now);
         removal::clear(transaction, server.id, now).await?;
     }
-    // The row is locked: writing all of it back overwrites nothing.
-    new.into_active_model()
-        .reset_all()
-        .update(transaction)
+    let id = server.id;
+    server::Entity::update_many()
+        .set(changes::between(server, &new))
+        .filter(server::Column::Id.eq(id))
+        .exec(transaction)
         .await?;
     Ok(())
 }

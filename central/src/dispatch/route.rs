@@ -64,22 +64,33 @@ impl From<MeasureError> for RouteError {
     }
 }
 
+/// What a message is about: those about one object are to stay in order.
+pub fn object(message: &Message) -> &str {
+    match message {
+        Message::Op(message) => &message.instance,
+        Message::Network(message) => &message.network,
+        Message::Net(message) => &message.instance,
+        Message::Progress(message) => &message.instance,
+        Message::Cluster(message) => &message.cluster,
+        Message::Heartbeat(message) => &message.cluster,
+    }
+}
+
 /// Applies one message.
 ///
 /// # Errors
 /// See [`RouteError`].
 pub async fn apply(
     ganeti: &Arc<Submitter>,
-    body: &[u8],
+    message: &Message,
     asking: Asking,
 ) -> Result<Applied, RouteError> {
-    let message = Message::parse(body).map_err(|error| RouteError::Poison(error.to_string()))?;
     match message {
-        Message::Op(op) => op::apply(ganeti, &op, asking).await,
-        Message::Network(message) => network::apply(ganeti, &message, asking).await,
-        Message::Net(message) => net::apply(ganeti, &message).await,
-        Message::Progress(message) => progress::apply(ganeti, &message).await,
-        Message::Cluster(message) => cluster::apply(ganeti, &message, asking).await,
-        Message::Heartbeat(message) => Ok(heartbeat::apply(&message)),
+        Message::Op(message) => op::apply(ganeti, message, asking).await,
+        Message::Network(message) => network::apply(ganeti, message, asking).await,
+        Message::Net(message) => net::apply(ganeti, message).await,
+        Message::Progress(message) => progress::apply(ganeti, message).await,
+        Message::Cluster(message) => cluster::apply(ganeti, message, asking).await,
+        Message::Heartbeat(message) => Ok(heartbeat::apply(message)),
     }
 }

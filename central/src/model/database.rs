@@ -26,6 +26,9 @@ const MYSQL_SESSION: [&str; 3] = [
     "SET SESSION innodb_lock_wait_timeout = 15",
 ];
 
+/// How long a connection may be unused before it is asked whether it is still there.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// Connects to `url`; an SQLite file that does not exist is made.
 ///
 /// # Errors
@@ -36,6 +39,7 @@ pub async fn connect(url: &str, connections: u32) -> Result<DatabaseConnection, 
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(20))
         .connect_timeout(Duration::from_secs(10))
+        .test_before_acquire_if_idle_for(IDLE)
         .sqlx_logging(false)
         .map_sqlx_mysql_pool_opts(|pool| {
             pool.after_connect(|connection, _| {
