@@ -27,7 +27,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOpti
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
-use statements::Statement;
+use statements::Transaction;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -220,7 +220,7 @@ fn rate(count: usize, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }
 
-fn on_postgresql(report: &mut Report) -> Vec<Vec<Statement>> {
+fn on_postgresql(report: &mut Report) -> Vec<Transaction> {
     isolated(async |netns| {
         let cloud = Cloud::new(netns, true, SERVERS, 100_000);
         let Base::Postgres(server) = &cloud.base else {
@@ -238,18 +238,21 @@ fn on_postgresql(report: &mut Report) -> Vec<Vec<Statement>> {
             "{}",
             transactions.len()
         );
-        let per = transactions.iter().map(Vec::len).sum::<usize>() as f64;
+        let statements = transactions.iter().map(|one| one.statements.len());
+        let per = statements.sum::<usize>() as f64;
         report.figure(
             "statements of a transaction, BEGIN and COMMIT not counted",
             per / transactions.len() as f64,
             "",
         );
+        let each = statements::connections(&transactions);
         for consumers in [1, 2, 4] {
             let (took, cpu) = apply(&cloud, consumers, &messages).await;
             let ours = rate(messages.len(), took);
             cloud.reset();
+            let connections = consumers * each;
             let straight =
-                statements::by_psql(server, cloud.scratch.path(), &transactions, consumers);
+                statements::by_psql(server, cloud.scratch.path(), &transactions, connections);
             let peer = rate(transactions.len(), straight);
             report.figure(
                 &format!("PostgreSQL, {consumers} consumers"),
@@ -262,7 +265,7 @@ fn on_postgresql(report: &mut Report) -> Vec<Vec<Statement>> {
                 "µs",
             );
             report.figure(
-                &format!("  the same statements by psql, {consumers} connections"),
+                &format!("  the same statements by psql, {connections} connections"),
                 peer,
                 "/s",
             );
@@ -273,7 +276,7 @@ fn on_postgresql(report: &mut Report) -> Vec<Vec<Statement>> {
     })
 }
 
-fn on_sqlite(report: &mut Report, transactions: &[Vec<Statement>]) {
+fn on_sqlite(report: &mut Report, transactions: &[Transaction]) {
     isolated(async |netns| {
         let cloud = Cloud::new(netns, false, SERVERS, 100_000);
         let Base::Sqlite(file) = &cloud.base else {

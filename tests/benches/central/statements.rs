@@ -1,7 +1,7 @@
 //! What the dispatcher asks of its database, as PostgreSQL logs it, and the same once more without
 //! a dispatcher: by `psql` with prepared statements, and for SQLite by Python's module.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -17,10 +17,42 @@ pub struct Statement {
     parameters: Vec<Option<String>>,
 }
 
-/// The transactions in a PostgreSQL log that lock a server, in order of their ends.
-pub fn transactions(log: &str) -> Vec<Vec<Statement>> {
+/// What is committed at once.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    pub statements: Vec<Statement>,
+    /// The server process that it came to.
+    pid: String,
+    /// Between BEGIN and COMMIT; else one statement that is committed by itself.
+    explicit: bool,
+}
+
+impl Transaction {
+    fn marks(&self) -> (&'static str, &'static str) {
+        if self.explicit {
+            ("BEGIN;\n", "COMMIT;\n")
+        } else {
+            ("", "")
+        }
+    }
+
+    /// Those of the dispatcher lock a server, or are one change of one.
+    fn is_the_dispatchers(&self) -> bool {
+        let mut texts = self.statements.iter().map(|one| one.text.as_str());
+        if self.explicit {
+            texts.any(|text| text.contains("FOR UPDATE"))
+        } else {
+            texts.any(|text| text.starts_with("UPDATE \"servers\""))
+        }
+    }
+}
+
+/// The transactions of the dispatcher in a PostgreSQL log, in order of their ends.
+pub fn transactions(log: &str) -> Vec<Transaction> {
     let mut open: BTreeMap<&str, Vec<Statement>> = BTreeMap::new();
-    let mut done = Vec::new();
+    // Those whose parameters may still come.
+    let mut alone: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut done: Vec<Transaction> = Vec::new();
     for line in log.lines() {
         let Some((pid, rest)) = line
             .split_once('[')
@@ -29,7 +61,12 @@ pub fn transactions(log: &str) -> Vec<Vec<Statement>> {
             continue;
         };
         if let Some(parameters) = rest.strip_prefix("DETAIL:  parameters: ") {
-            if let Some(last) = open.get_mut(pid).and_then(|list| list.last_mut()) {
+            let list = match (open.get_mut(pid), alone.get(pid)) {
+                (Some(list), _) => list,
+                (None, Some(index)) => &mut done[*index].statements,
+                (None, None) => continue,
+            };
+            if let Some(last) = list.last_mut() {
                 last.parameters = values(parameters);
             }
             continue;
@@ -40,21 +77,38 @@ pub fn transactions(log: &str) -> Vec<Vec<Statement>> {
         let Some((_, text)) = text.split_once(": ") else {
             continue;
         };
+        let statement = Statement {
+            text: text.to_owned(),
+            parameters: Vec::new(),
+        };
         if text.starts_with("BEGIN") {
             open.insert(pid, Vec::new());
         } else if text.starts_with("COMMIT") || text.starts_with("ROLLBACK") {
-            let list = open.remove(pid).unwrap_or_default();
-            if list.iter().any(|one| one.text.contains("FOR UPDATE")) {
-                done.push(list);
-            }
+            alone.remove(pid);
+            done.push(Transaction {
+                statements: open.remove(pid).unwrap_or_default(),
+                pid: pid.to_owned(),
+                explicit: true,
+            });
         } else if let Some(list) = open.get_mut(pid) {
-            list.push(Statement {
-                text: text.to_owned(),
-                parameters: Vec::new(),
+            list.push(statement);
+        } else {
+            alone.insert(pid, done.len());
+            done.push(Transaction {
+                statements: vec![statement],
+                pid: pid.to_owned(),
+                explicit: false,
             });
         }
     }
+    done.retain(Transaction::is_the_dispatchers);
     done
+}
+
+/// Over how many connections they came.
+pub fn connections(transactions: &[Transaction]) -> usize {
+    let pids: BTreeSet<&str> = transactions.iter().map(|one| one.pid.as_str()).collect();
+    pids.len()
 }
 
 /// `$1 = 'it''s', $2 = NULL`
@@ -91,7 +145,7 @@ fn values(text: &str) -> Vec<Option<String>> {
 pub fn by_psql(
     server: &Postgres,
     folder: &Path,
-    transactions: &[Vec<Statement>],
+    transactions: &[Transaction],
     connections: usize,
 ) -> Duration {
     let mut files = Vec::new();
@@ -99,8 +153,9 @@ pub fn by_psql(
         let mut numbers: HashMap<&str, usize> = HashMap::new();
         let (mut prepared, mut issued) = (String::new(), String::new());
         for transaction in transactions.iter().skip(connection).step_by(connections) {
-            issued.push_str("BEGIN;\n");
-            for statement in transaction {
+            let (begin, commit) = transaction.marks();
+            issued.push_str(begin);
+            for statement in &transaction.statements {
                 let next = numbers.len();
                 let number = *numbers.entry(&statement.text).or_insert_with(|| {
                     writeln!(prepared, "PREPARE s{next} AS {};", statement.text).unwrap();
@@ -113,7 +168,7 @@ pub fn by_psql(
                 }
                 .unwrap();
             }
-            issued.push_str("COMMIT;\n");
+            issued.push_str(commit);
         }
         let file = folder.join(format!("statements{connection}.sql"));
         fs::write(&file, format!("\\o /dev/null\n{prepared}{issued}")).unwrap();
@@ -147,21 +202,21 @@ base.execute('PRAGMA journal_mode=WAL'); base.execute('PRAGMA synchronous=NORMAL
 base.execute('PRAGMA foreign_keys=ON')
 transactions = json.load(open(sys.argv[2]))
 begun = time.monotonic()
-for transaction in transactions:
-    base.execute('BEGIN IMMEDIATE')
+for explicit, transaction in transactions:
+    if explicit: base.execute('BEGIN IMMEDIATE')
     for text, values in transaction:
         base.execute(text, values).fetchall()
-    base.execute('COMMIT')
+    if explicit: base.execute('COMMIT')
 print(time.monotonic() - begun)
 ";
 
 /// Issues the transactions on an SQLite file; how long that took.
-pub fn by_sqlite(file: &Path, folder: &Path, transactions: &[Vec<Statement>]) -> Duration {
+pub fn by_sqlite(file: &Path, folder: &Path, transactions: &[Transaction]) -> Duration {
     // Its dialect has other marks and other truths, and locks the whole of it.
     let mut translated = Vec::new();
     for transaction in transactions {
         let mut list = Vec::new();
-        for statement in transaction {
+        for statement in &transaction.statements {
             let text = statement.text.replace('$', "?").replace(" FOR UPDATE", "");
             let values: Vec<Option<&str>> = statement
                 .parameters
@@ -174,7 +229,7 @@ pub fn by_sqlite(file: &Path, folder: &Path, transactions: &[Vec<Statement>]) ->
                 .collect();
             list.push((text, values));
         }
-        translated.push(list);
+        translated.push((transaction.explicit, list));
     }
     let list = folder.join("statements.json");
     fs::write(&list, serde_json::to_vec(&translated).unwrap()).unwrap();
