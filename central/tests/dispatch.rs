@@ -17,7 +17,7 @@ use sea_orm::{ConnectionTrait, Database, Statement};
 use serde_json::{Value, json};
 use support::broker::{Agents, is_served, isolated, recorded, served, story};
 use support::stage::QUEUES;
-use support::{Central, until};
+use support::{Central, TOKEN, until};
 
 fn progress(instance: &str, percent: f64) -> Value {
     json!({"type": "image-copy-progress", "event_time": [4_000_000_000_u64, 0],
@@ -394,6 +394,37 @@ fn labels_and_rescues_are_as_the_messages_say() {
         let server = central.server(id).await;
         assert_eq!(server["tags"], json!(["fourth", "second", "third"]));
         assert_eq!(server["SNF:rescue"], true);
+
+        // What a user wished last is shown while the job of an earlier wish ends.
+        let last = server["tags"].clone();
+        let tags = format!("/compute/v2.0/servers/{id}/tags");
+        let late = format!("{tags}/late");
+        let job = || central.rapi.last().job.unwrap();
+        let put = central.ask(reqwest::Method::PUT, &late, Some(TOKEN), None);
+        put.await.expect(201);
+        let set = job();
+        central.delete(&late).await.expect(204);
+        let taken = job();
+        let label = ["cyclades:user:late"];
+        said(tagging("OP_TAGS_SET", &instance, set, &label)).await;
+        let marker = ["cyclades:user:zebra"];
+        said(tagging("OP_TAGS_SET", &instance, taken + 100, &marker)).await;
+        let shown = async || central.get(&tags).await.expect(200);
+        let has = async |label: &str| {
+            until(label, async || {
+                let shown = shown().await["tags"].clone();
+                shown.as_array().unwrap().contains(&json!(label))
+            })
+            .await;
+        };
+        has("zebra").await;
+        let mut with_marker = last.as_array().unwrap().clone();
+        with_marker.push(json!("zebra"));
+        assert_eq!(shown().await["tags"], json!(with_marker));
+        // With its own job the wish is over: what comes then is shown.
+        said(tagging("OP_TAGS_DEL", &instance, taken, &label)).await;
+        said(tagging("OP_TAGS_SET", &instance, taken + 101, &label)).await;
+        has("late").await;
     });
 }
 
