@@ -154,7 +154,7 @@ impl Begun<'_> {
         row.updated_at = ActiveValue::Set(moment::now());
         row.update(&transaction).await?;
         transaction.commit().await?;
-        match api.ganeti().submit(intent.id).await? {
+        match api.ganeti().submit(intent.id).await {
             Outcome::Submitted | Outcome::Queued => Ok(()),
             Outcome::NotSent(error) => {
                 undo(api, &before, &intent, &error.to_string()).await?;

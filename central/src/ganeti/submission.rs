@@ -24,8 +24,8 @@ use crate::model::{database, moment, register};
 pub enum Outcome {
     /// Ganeti has it as a job.
     Submitted,
-    /// It stays pending and will be tried again: nobody knows whether Ganeti has it, or an
-    /// earlier one of the same server must come first.
+    /// It stays pending and will be tried again: nobody knows whether Ganeti has it, an earlier
+    /// one of the same server must come first, or the database fails.
     Queued,
     /// Ganeti does not have it and was not or cannot be asked; the intent is still pending and
     /// claimed: the caller decides whether to give it up.
@@ -42,14 +42,16 @@ pub struct Submitter {
 impl Submitter {
     /// Tries to make a job of a pending intent.
     ///
-    /// # Errors
-    /// The database fails; the intent stays pending.
-    pub async fn submit(self: &Arc<Self>, id: i64) -> Result<Outcome, DbErr> {
+    /// When the database fails meanwhile the intent stays as it is in there, and is tried again.
+    pub async fn submit(self: &Arc<Self>, id: i64) -> Outcome {
         // The work goes on if the client that asked for it hangs up in the middle.
         let this = Arc::clone(self);
-        tokio::spawn(async move { this.work(id).await })
-            .await
-            .unwrap_or_else(|error| Err(DbErr::Custom(error.to_string())))
+        let work = tokio::spawn(async move { this.work(id).await }).await;
+        work.unwrap_or_else(|error| Err(DbErr::Custom(error.to_string())))
+            .unwrap_or_else(|error| {
+                tracing::error!(intent = id, %error, "not submitted yet");
+                Outcome::Queued
+            })
     }
 
     /// How long one attempt may take before others may think that its process has died.

@@ -33,7 +33,7 @@ pub async fn submit(ganeti: &Arc<Submitter>) -> Result<(), DbErr> {
         .all(&ganeti.database)
         .await?;
     for id in waiting {
-        let Outcome::NotSent(error) = ganeti.submit(id).await? else {
+        let Outcome::NotSent(error) = ganeti.submit(id).await else {
             continue;
         };
         let found = intent_row::Entity::find_by_id(id)

@@ -71,7 +71,7 @@ pub async fn create(
         password,
         adopted,
     } = write_down(&api, &caller, order, key, flavor, &image).await?;
-    if let Outcome::NotSent(error) = api.ganeti().submit(intent).await? {
+    if let Outcome::NotSent(error) = api.ganeti().submit(intent).await {
         tracing::error!(server = server.id, %error, "Ganeti was not asked");
         let reason = error.to_string();
         undo(&api, &server, intent, &flavor, &adopted, &reason).await?;

@@ -125,7 +125,7 @@ async fn change(
 /// Asks Ganeti in order; if it cannot be asked, what was wished and not sent is given up.
 async fn ask(api: &Context, server_id: i64, intents: &[(i64, Request)]) -> Result<(), Fault> {
     for (place, (id, _)) in intents.iter().enumerate() {
-        let Outcome::NotSent(error) = api.ganeti().submit(*id).await? else {
+        let Outcome::NotSent(error) = api.ganeti().submit(*id).await else {
             continue;
         };
         tracing::error!(server = server_id, kind = intent::LABEL, %error, "Ganeti was not asked");
