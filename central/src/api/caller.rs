@@ -12,7 +12,7 @@ use super::context::Context;
 use super::dialect::Dialect;
 use super::fault::Fault;
 use super::identity::{external, keystone};
-use super::known_tokens::{self, Begun};
+use super::known_tokens::{self, Begun, Identity};
 use crate::model::entity::{membership, token, user};
 use crate::model::moment;
 
@@ -131,16 +131,6 @@ fn base_url(headers: &HeaderMap, configured: Option<&str>) -> String {
         })
         .unwrap_or("localhost");
     format!("http://{host}")
-}
-
-/// A token's owner.
-#[derive(Clone)]
-pub struct Identity {
-    pub token: token::Model,
-    pub user: user::Model,
-    pub admin: bool,
-    /// The external Keystone's, not ours.
-    pub external: bool,
 }
 
 /// The owner of a token, of ours or of the external Keystone, if it is known and still good.

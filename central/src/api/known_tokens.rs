@@ -9,12 +9,22 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::caller::Identity;
+use crate::model::entity::{token, user};
 
 /// How long what was looked up is good.
 pub const FRESH: Duration = Duration::from_secs(2);
 /// How many are remembered.
 const MOST: usize = 10_000;
+
+/// A token's owner.
+#[derive(Clone)]
+pub struct Identity {
+    pub token: token::Model,
+    pub user: user::Model,
+    pub admin: bool,
+    /// The external Keystone's, not ours.
+    pub external: bool,
+}
 
 struct Known {
     identity: Identity,

@@ -6,7 +6,7 @@ use agents::message::ClusterMessage;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
-use super::route::{Applied, Asking, RouteError};
+use super::outcome::{Applied, Asking, RouteError};
 use crate::ganeti::submission::Submitter;
 use crate::model::entity::backend;
 

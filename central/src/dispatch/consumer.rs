@@ -37,7 +37,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::moving;
-use super::route::{self, Applied, Asking, RouteError};
+use super::outcome::{Applied, Asking, RouteError};
+use super::route;
 use crate::ganeti::submission::Submitter;
 use crate::metrics;
 

@@ -2,7 +2,7 @@
 
 use agents::message::HeartbeatMessage;
 
-use super::route::Applied;
+use super::outcome::Applied;
 
 /// Notes a heartbeat.
 pub fn apply(message: &HeartbeatMessage) -> Applied {

@@ -12,6 +12,7 @@ pub mod net;
 pub mod network;
 pub mod nics;
 pub mod op;
+pub mod outcome;
 pub mod progress;
 pub mod refusal;
 pub mod removal;

@@ -9,7 +9,7 @@ use sea_orm::{
 };
 
 use super::nics;
-use super::route::{Applied, RouteError};
+use super::outcome::{Applied, RouteError};
 use crate::ganeti::submission::Submitter;
 use crate::model::entity::{port, subnet};
 use crate::model::{database, history, moment};

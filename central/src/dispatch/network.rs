@@ -7,7 +7,7 @@ use sea_orm::{ActiveModelTrait, ActiveValue, EntityTrait, IntoActiveModel, Query
 use serde_json::{Value, json};
 
 use super::cluster;
-use super::route::{Applied, Asking, RouteError};
+use super::outcome::{Applied, Asking, RouteError};
 use crate::ganeti::networks;
 use crate::ganeti::submission::Submitter;
 use crate::model::database;

@@ -11,8 +11,8 @@ use sea_orm::{
 use serde_json::Value;
 
 use super::machine::{self, Change, Event};
+use super::outcome::{Applied, Asking, RouteError};
 use super::retry::{self, Retry};
-use super::route::{Applied, Asking, RouteError};
 use super::{disks, labels, nics, removal};
 use crate::ganeti::submission::Submitter;
 use crate::ganeti::{intent, label};

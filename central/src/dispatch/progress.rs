@@ -8,7 +8,7 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::Value;
 
-use super::route::{Applied, RouteError};
+use super::outcome::{Applied, RouteError};
 use super::{machine, op};
 use crate::ganeti::submission::Submitter;
 use crate::model::entity::server;

@@ -6,7 +6,7 @@ use sea_orm::{
     QuerySelect,
 };
 
-use super::route::RouteError;
+use super::outcome::RouteError;
 use super::{labels, machine, nics, op, removal};
 use crate::ganeti::intent;
 use crate::model::entity::{intent as intent_row, server};

@@ -13,7 +13,7 @@ use super::memory::{Limit, Memory, Plan};
 use super::pools;
 use super::repair::{Done, Site};
 use super::seen::Seen;
-use crate::dispatch::route::RouteError;
+use crate::dispatch::outcome::RouteError;
 use crate::ganeti::submission::Submitter;
 use crate::metrics;
 use crate::model::entity::{backend, pass as pass_row, repair as audit};

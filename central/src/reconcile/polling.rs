@@ -13,7 +13,7 @@ use sea_orm::{
 };
 use serde_json::Value;
 
-use crate::dispatch::route::{Asking, RouteError};
+use crate::dispatch::outcome::{Asking, RouteError};
 use crate::dispatch::{network, op};
 use crate::ganeti::intent;
 use crate::ganeti::job::{self, Told};

@@ -12,7 +12,7 @@ use sea_orm::{
 use serde_json::{Value, json};
 
 use super::difference::{Difference, Object, Repair};
-use crate::dispatch::route::RouteError;
+use crate::dispatch::outcome::RouteError;
 use crate::dispatch::{disks, labels, machine, nics, op, removal};
 use crate::ganeti::addresses::{self, AddressError, Holder};
 use crate::ganeti::networks::{self, NetworkError};

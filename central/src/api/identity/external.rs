@@ -4,9 +4,9 @@
 use sea_orm::{ActiveValue, ColumnTrait, EntityTrait, QueryFilter};
 
 use super::keystone::{Found, KeystoneError, Named};
-use crate::api::caller::Identity;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::known_tokens::Identity;
 use crate::model::entity::{project, token, user};
 use crate::model::{database, moment};
 

@@ -5,9 +5,10 @@ use std::time::Instant;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
 
 use super::passwords;
-use crate::api::caller::{self, Caller, Identity};
+use crate::api::caller::{self, Caller};
 use crate::api::context::Context;
 use crate::api::fault::{Fault, Kind};
+use crate::api::known_tokens::Identity;
 use crate::model::entity::{membership, project, token, user};
 
 /// What somebody has to show.
