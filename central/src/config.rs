@@ -52,18 +52,23 @@ impl Default for ApiFile {
     }
 }
 
+/// The most connections to a database server, if the configuration does not say.
+const CONNECTIONS: u32 = 16;
+/// The same to an SQLite file: one writes at a time, and each has a thread and a cache.
+const SQLITE_CONNECTIONS: u32 = 4;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct DatabaseFile {
     url: String,
-    connections: u32,
+    connections: Option<u32>,
 }
 
 impl Default for DatabaseFile {
     fn default() -> Self {
         Self {
             url: "sqlite:///var/lib/snf-central/central.db".to_owned(),
-            connections: 16,
+            connections: None,
         }
     }
 }
@@ -423,7 +428,12 @@ impl Config {
                 Ok(value)
             }
         };
-        positive("database.connections", file.database.connections.into())?;
+        let database_connections = match file.database.connections {
+            Some(connections) => connections,
+            None if file.database.url.starts_with("sqlite:") => SQLITE_CONNECTIONS,
+            None => CONNECTIONS,
+        };
+        positive("database.connections", database_connections.into())?;
         positive("broker.prefetch", file.broker.prefetch.into())?;
         positive("api.body_limit", file.api.body_limit as u64)?;
         let timeout = positive("ganeti.timeout_seconds", file.ganeti.timeout_seconds)?;
@@ -525,7 +535,7 @@ impl Config {
             console_page: file.api.console_page,
             body_limit: file.api.body_limit,
             database_url: file.database.url,
-            database_connections: file.database.connections,
+            database_connections,
             broker_urls: file.broker.urls,
             prefetch: file.broker.prefetch,
             names,

@@ -8,9 +8,11 @@
 //! - `reconcile`: what repairs state when events could not
 //! - `metrics`: what Prometheus sees
 //! - [`admin`]: what operators do from a shell
+//! - [`arenas`]: how little memory the allocator keeps
 
 pub mod admin;
 mod api;
+pub mod arenas;
 pub mod arguments;
 pub mod config;
 mod dispatch;

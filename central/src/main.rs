@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use central::admin::objects;
 use central::arguments::{Arguments, Command};
 use central::config::Config;
-use central::{admin, serve};
+use central::{admin, arenas, serve};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const WRONG_CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
+    arenas::share();
     serve::install_tls();
     let arguments = Arguments::parse();
     if let Command::Openapi = arguments.command {

@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::lease::{self, RECONCILER};
 use super::memory::Limit;
 use super::pass::Reconciler;
+use crate::arenas;
 use crate::ganeti::submission::Submitter;
 
 /// How long a lease is good for when it is not renewed: longer than clocks differ.
@@ -115,5 +116,7 @@ async fn passes(reconciler: &mut Reconciler, every: Duration) {
                 tracing::error!(seconds, "a pass took too long and was given up");
             }
         }
+        // A pass knows all servers at once, and the next one may be far off.
+        arenas::give_back();
     }
 }

@@ -8,6 +8,7 @@ use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel,
     QueryFilter, QueryOrder, QuerySelect, Select,
 };
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::rows::Rows;
@@ -92,27 +93,45 @@ fn by_status(query: Select<server::Entity>, status: &str) -> Result<Select<serve
     })
 }
 
+/// A list, of which one view is made after the other while it is written: a thousand servers
+/// are never there as one tree.
+struct Views<'a, F>(&'a [server::Model], F);
+
+impl<F: Fn(&server::Model) -> Value> Serialize for Views<'_, F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(&self.1))
+    }
+}
+
+#[derive(Serialize)]
+struct Page<V> {
+    servers: V,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    servers_links: Option<Value>,
+}
+
 fn answer(
     caller: &Caller,
     path: &str,
     parameters: &Parameters,
     servers: &[server::Model],
     more: bool,
-    views: Vec<Value>,
+    view: impl Fn(&server::Model) -> Value,
 ) -> Result<Response, Fault> {
-    let mut body = json!({"servers": views});
-    if let (true, Some(last), Some(map)) = (more, servers.last(), body.as_object_mut()) {
-        let href = caller.url(&format!(
-            "{path}?limit={}&marker={}",
-            parameters.limit()?,
-            last.id
-        ));
-        map.insert(
-            "servers_links".to_owned(),
-            json!([{"rel": "next", "href": href}]),
-        );
-    }
-    Ok(Json(body).into_response())
+    let servers_links = match (more, servers.last()) {
+        (true, Some(last)) => {
+            let (limit, marker) = (parameters.limit()?, last.id);
+            let href = caller.url(&format!("{path}?limit={limit}&marker={marker}"));
+            Some(json!([{"rel": "next", "href": href}]))
+        }
+        _ => None,
+    };
+    let servers = Views(servers, view);
+    Ok(Json(Page {
+        servers,
+        servers_links,
+    })
+    .into_response())
 }
 
 pub async fn list(
@@ -123,18 +142,9 @@ pub async fn list(
     let Some((servers, more)) = page(&api, &caller, &parameters).await? else {
         return Ok(StatusCode::NOT_MODIFIED.into_response());
     };
-    let views = servers
-        .iter()
-        .map(|server| view::brief(&caller, server))
-        .collect();
-    answer(
-        &caller,
-        "/compute/v2.0/servers",
-        &parameters,
-        &servers,
-        more,
-        views,
-    )
+    let path = "/compute/v2.0/servers";
+    let view = |server: &server::Model| view::brief(&caller, server);
+    answer(&caller, path, &parameters, &servers, more, view)
 }
 
 pub async fn detail(
@@ -146,18 +156,9 @@ pub async fn detail(
         return Ok(StatusCode::NOT_MODIFIED.into_response());
     };
     let rows = Rows::of(api.database(), &servers).await?;
-    let views = servers
-        .iter()
-        .map(|server| view::full(&caller, server, &rows))
-        .collect();
-    answer(
-        &caller,
-        "/compute/v2.0/servers/detail",
-        &parameters,
-        &servers,
-        more,
-        views,
-    )
+    let path = "/compute/v2.0/servers/detail";
+    let view = |server: &server::Model| view::full(&caller, server, &rows);
+    answer(&caller, path, &parameters, &servers, more, view)
 }
 
 pub async fn show(
