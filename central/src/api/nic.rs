@@ -53,6 +53,38 @@ pub async fn adopt(
     Ok(nic)
 }
 
+/// A port of the caller's, on a server or on none, without an address.
+fn new_port(
+    caller: &Caller,
+    network_id: i64,
+    server_id: Option<i64>,
+    index: Option<i32>,
+    now: i64,
+) -> port::ActiveModel {
+    let state = match server_id {
+        Some(_) => nics::BUILD,
+        None => nics::DOWN,
+    };
+    port::ActiveModel {
+        id: ActiveValue::NotSet,
+        name: ActiveValue::Set(String::new()),
+        user_id: ActiveValue::Set(caller.user_id.clone()),
+        project_id: ActiveValue::Set(caller.project_id.clone()),
+        network_id: ActiveValue::Set(network_id),
+        server_id: ActiveValue::Set(server_id),
+        state: ActiveValue::Set(state.to_owned()),
+        nic_index: ActiveValue::Set(index),
+        mac: ActiveValue::Set(None),
+        ipv4: ActiveValue::Set(None),
+        ipv6: ActiveValue::Set(None),
+        firewall: ActiveValue::Set(None),
+        floating: ActiveValue::Set(false),
+        created_at: ActiveValue::Set(now),
+        updated_at: ActiveValue::Set(now),
+        deleted_at: ActiveValue::Set(None),
+    }
+}
+
 /// A NIC of a server, or a port for one that is to come, with its address.
 ///
 /// # Errors
@@ -72,29 +104,9 @@ pub async fn insert(
         .one(transaction)
         .await?;
     let now = moment::now();
-    let port = port::ActiveModel {
-        id: ActiveValue::NotSet,
-        name: ActiveValue::Set(String::new()),
-        user_id: ActiveValue::Set(caller.user_id.clone()),
-        project_id: ActiveValue::Set(caller.project_id.clone()),
-        network_id: ActiveValue::Set(network.id),
-        server_id: ActiveValue::Set(server_id),
-        state: ActiveValue::Set(match server_id {
-            Some(_) => nics::BUILD.to_owned(),
-            None => nics::DOWN.to_owned(),
-        }),
-        nic_index: ActiveValue::Set(index),
-        mac: ActiveValue::Set(None),
-        ipv4: ActiveValue::Set(None),
-        ipv6: ActiveValue::Set(None),
-        firewall: ActiveValue::Set(None),
-        floating: ActiveValue::Set(false),
-        created_at: ActiveValue::Set(now),
-        updated_at: ActiveValue::Set(now),
-        deleted_at: ActiveValue::Set(None),
-    }
-    .insert(transaction)
-    .await?;
+    let port = new_port(caller, network.id, server_id, index, now)
+        .insert(transaction)
+        .await?;
     let port_id = port.id;
     let address = match v4 {
         Some(subnet) => {
@@ -159,28 +171,11 @@ pub async fn insert_floating(
     }
     let now = moment::now();
     let port = port::ActiveModel {
-        id: ActiveValue::NotSet,
-        name: ActiveValue::Set(String::new()),
-        user_id: ActiveValue::Set(caller.user_id.clone()),
-        project_id: ActiveValue::Set(caller.project_id.clone()),
-        network_id: ActiveValue::Set(address.network_id),
-        server_id: ActiveValue::Set(server_id),
-        state: ActiveValue::Set(match server_id {
-            Some(_) => nics::BUILD.to_owned(),
-            None => nics::DOWN.to_owned(),
-        }),
-        nic_index: ActiveValue::Set(None),
-        mac: ActiveValue::Set(None),
         ipv4: ActiveValue::Set(Some(address.address.clone())),
-        ipv6: ActiveValue::Set(None),
-        firewall: ActiveValue::Set(None),
         floating: ActiveValue::Set(true),
-        created_at: ActiveValue::Set(now),
-        updated_at: ActiveValue::Set(now),
-        deleted_at: ActiveValue::Set(None),
-    }
-    .insert(transaction)
-    .await?;
+        ..new_port(caller, address.network_id, server_id, None, now)
+    };
+    let port = port.insert(transaction).await?;
     history::follow(transaction, &port, now).await?;
     let nic = Nic {
         port_id: port.id,

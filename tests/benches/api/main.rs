@@ -17,6 +17,12 @@ mod peer;
 #[allow(dead_code)] // what the tests of central ask of it, and we do not
 #[path = "../../../central/tests/support/rapi.rs"]
 mod rapi;
+#[path = "../shared/report.rs"]
+mod report;
+#[path = "../shared/served.rs"]
+mod served;
+#[path = "../shared/servers.rs"]
+mod servers;
 #[allow(
     dead_code, // percentiles, which wrk makes for us
     clippy::cast_possible_truncation,
@@ -31,12 +37,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cloud::{API, Base, Cloud, PEER, Served, TOKEN};
+use cloud::{API, Cloud, PEER};
 use harness::netns::Netns;
 use harness::process;
 use rapi::FakeRapi;
+use report::Report;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database};
 use serde_json::{Value, json};
+use served::Served;
+use servers::{Base, TOKEN};
 
 /// Rounds, in each of which wrk asks ours and the peer for so long.
 const ROUNDS: usize = 5;
@@ -59,7 +68,7 @@ fn main() -> ExitCode {
     rustls::crypto::ring::default_provider()
         .install_default()
         .expect("no other one yet");
-    let mut report = Report { missed: false };
+    let mut report = Report::default();
     let parts: Vec<&String> = words
         .iter()
         .filter(|word| !word.starts_with("--"))
@@ -79,27 +88,7 @@ fn main() -> ExitCode {
             create(&mut report, postgres);
         }
     }
-    if report.missed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
-}
-
-struct Report {
-    missed: bool,
-}
-
-impl Report {
-    fn figure(&self, what: &str, value: f64, unit: &str) {
-        println!("{what:<60} {value:>10.2} {unit}");
-    }
-
-    fn target(&mut self, what: &str, value: f64, unit: &str, good: bool, target: &str) {
-        self.missed |= !good;
-        let verdict = if good { "ok" } else { "MISSED" };
-        println!("{what:<60} {value:>10.2} {unit:<6} {verdict} (target {target})");
-    }
+    report.exit()
 }
 
 /// Runs something in a network namespace of its own, with a RAPI.

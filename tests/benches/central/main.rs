@@ -14,6 +14,12 @@
 )] // a benchmark
 
 mod cloud;
+#[path = "../shared/report.rs"]
+mod report;
+#[path = "../shared/served.rs"]
+mod served;
+#[path = "../shared/servers.rs"]
+mod servers;
 mod statements;
 
 use std::fs;
@@ -21,12 +27,15 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cloud::{API, Base, Central, Cloud, TOKEN, address, mac};
+use cloud::{API, Cloud};
 use harness::netns::Netns;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use report::Report;
 use serde_json::{Value, json};
+use served::Served;
+use servers::{Base, TOKEN, address, mac};
 use statements::Transaction;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -41,7 +50,7 @@ fn main() -> ExitCode {
     if !std::env::args().any(|word| word == "--bench") {
         return ExitCode::SUCCESS;
     }
-    let mut report = Report { missed: false };
+    let mut report = Report::default();
     let words: Vec<String> = std::env::args()
         .filter(|word| !word.starts_with("--"))
         .skip(1)
@@ -57,27 +66,7 @@ fn main() -> ExitCode {
     if wanted("reconcile") {
         reconcile(&mut report);
     }
-    if report.missed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
-}
-
-struct Report {
-    missed: bool,
-}
-
-impl Report {
-    fn figure(&self, what: &str, value: f64, unit: &str) {
-        println!("{what:<58} {value:>10.2} {unit}");
-    }
-
-    fn target(&mut self, what: &str, value: f64, unit: &str, good: bool, target: &str) {
-        self.missed |= !good;
-        let verdict = if good { "ok" } else { "MISSED" };
-        println!("{what:<58} {value:>10.2} {unit:<8} {verdict} (target {target})");
-    }
+    report.exit()
 }
 
 /// Runs something on a runtime in a namespace of its own.
@@ -186,7 +175,7 @@ async fn publish(channel: &Channel, messages: &[Value]) {
 async fn apply(cloud: &Cloud, consumers: usize, messages: &[Value]) -> (Duration, f64) {
     cloud.reset();
     let (connection, channel) = channel(cloud).await;
-    let running: Vec<Central> = (0..consumers).map(|number| cloud.serve(number)).collect();
+    let running: Vec<Served> = (0..consumers).map(|number| cloud.serve(number)).collect();
     until("the consumers", async || {
         depth(&connection)
             .await
@@ -195,7 +184,7 @@ async fn apply(cloud: &Cloud, consumers: usize, messages: &[Value]) -> (Duration
     .await;
     // What a process does once is over by then.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let cpu = |running: &[Central]| running.iter().map(Central::cpu).sum::<f64>();
+    let cpu = |running: &[Served]| running.iter().map(Served::cpu).sum::<f64>();
     let before = cpu(&running);
     let begun = Instant::now();
     publish(&channel, messages).await;
@@ -383,7 +372,7 @@ fn reconcile(report: &mut Report) {
             let looks = || cloud.looks.load(Ordering::Relaxed);
             let first = looks();
             until("the first passes", async || looks() >= first + 5).await;
-            let (before, cpu, memory) = (looks(), central.cpu(), central.memory());
+            let (before, cpu, memory) = (looks(), central.cpu(), central.memory("VmRSS:"));
             until("more passes", async || looks() >= before + PASSES).await;
             let cpu = (central.cpu() - cpu) / (looks() - before) as f64;
             report.target(
@@ -393,7 +382,7 @@ fn reconcile(report: &mut Report) {
                 cpu <= 2.0,
                 "<= 2 s",
             );
-            let after = central.memory();
+            let after = central.memory("VmRSS:");
             report.figure(&format!("  memory after 5 passes, {base}"), memory, "MB");
             report.target(
                 &format!("  memory after {} passes, {base}", PASSES + 5),

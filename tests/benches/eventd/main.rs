@@ -17,6 +17,8 @@ mod burst;
 mod latency;
 #[path = "../shared/priority.rs"]
 mod priority;
+#[path = "../shared/report.rs"]
+mod report;
 #[path = "../../../eventd/tests/rig/mod.rs"]
 mod rig;
 mod sample;
@@ -32,6 +34,7 @@ use harness::process::Daemon;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use nix::unistd::Pid;
+use report::Report;
 use rig::{Consumer, Node, shutdown_job};
 
 fn main() -> ExitCode {
@@ -40,7 +43,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let _preferred = priority::Preferred::take().unwrap();
-    let mut report = Report { missed: false };
+    let mut report = Report::default();
     let all: Vec<String> = std::env::args()
         .filter(|word| !word.starts_with("--"))
         .skip(1)
@@ -61,27 +64,7 @@ fn main() -> ExitCode {
     if wanted("hook") {
         hook(&mut report);
     }
-    if report.missed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
-}
-
-struct Report {
-    missed: bool,
-}
-
-impl Report {
-    fn figure(&self, what: &str, value: f64, unit: &str) {
-        println!("{what:<58} {value:>10.2} {unit}");
-    }
-
-    fn target(&mut self, what: &str, value: f64, unit: &str, good: bool, target: &str) {
-        self.missed |= !good;
-        let verdict = if good { "ok" } else { "MISSED" };
-        println!("{what:<58} {value:>10.2} {unit:<8} {verdict} (target {target})");
-    }
+    report.exit()
 }
 
 impl Report {
