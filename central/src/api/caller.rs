@@ -1,5 +1,6 @@
 //! Who is asking: the token, its user and project, and by which mount they came.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::FromRequestParts;
@@ -68,15 +69,12 @@ impl FromRequestParts<Context> for Caller {
         let identity = identify(api, given)
             .await?
             .ok_or_else(|| Fault::unauthorized("the token is not known, or has expired"))?;
-        let project_id = identity
-            .token
-            .project_id
-            .unwrap_or(identity.user.project_id);
+        let project_id = identity.token.project_id.as_ref();
         Ok(Self {
             admin: identity.admin,
             token: shown,
-            user_id: identity.user.id,
-            project_id,
+            user_id: identity.user.id.clone(),
+            project_id: project_id.unwrap_or(&identity.user.project_id).clone(),
             dialect: mount.dialect,
             base: mount.base,
         })
@@ -137,7 +135,7 @@ fn base_url(headers: &HeaderMap, configured: Option<&str>) -> String {
 ///
 /// # Errors
 /// The database fails; Keystone does not answer, or lets in somebody whom we do not.
-pub async fn identify(api: &Context, given: &str) -> Result<Option<Identity>, Fault> {
+pub async fn identify(api: &Context, given: &str) -> Result<Option<Arc<Identity>>, Fault> {
     let digest = digest(given);
     let now = Instant::now();
     if let Some(identity) = api.known_tokens().get(&digest, now) {
@@ -148,8 +146,8 @@ pub async fn identify(api: &Context, given: &str) -> Result<Option<Identity>, Fa
     match look_up(api, &digest).await? {
         Owner::Ours(identity) => {
             api.known_tokens()
-                .put(begun, digest, (*identity).clone(), known_tokens::FRESH);
-            Ok(Some(*identity))
+                .put(begun, digest, Arc::clone(&identity), known_tokens::FRESH);
+            Ok(Some(identity))
         }
         Owner::Gone => Ok(None),
         Owner::Unknown => identify_external(api, given, digest, begun).await,
@@ -160,16 +158,16 @@ pub async fn identify(api: &Context, given: &str) -> Result<Option<Identity>, Fa
 ///
 /// # Errors
 /// The database fails.
-pub async fn identify_own(api: &Context, given: &str) -> Result<Option<Identity>, Fault> {
+pub async fn identify_own(api: &Context, given: &str) -> Result<Option<Arc<Identity>>, Fault> {
     Ok(match look_up(api, &digest(given)).await? {
-        Owner::Ours(identity) => Some(*identity),
+        Owner::Ours(identity) => Some(identity),
         Owner::Gone | Owner::Unknown => None,
     })
 }
 
 /// Whose a token is.
 enum Owner {
-    Ours(Box<Identity>),
+    Ours(Arc<Identity>),
     /// It is over, or of somebody who may do nothing any more.
     Gone,
     /// Not one of ours.
@@ -205,7 +203,7 @@ async fn look_up(api: &Context, digest: &str) -> Result<Owner, Fault> {
     let Some(role) = role else {
         return Ok(Owner::Gone);
     };
-    Ok(Owner::Ours(Box::new(Identity {
+    Ok(Owner::Ours(Arc::new(Identity {
         admin: user.admin || role == "admin",
         token,
         user,
@@ -219,7 +217,7 @@ async fn identify_external(
     given: &str,
     digest: String,
     begun: Begun,
-) -> Result<Option<Identity>, Fault> {
+) -> Result<Option<Arc<Identity>>, Fault> {
     let Some(keystone) = api.keystone() else {
         return Ok(None);
     };
@@ -230,10 +228,10 @@ async fn identify_external(
     if found.expires_at <= now {
         return Ok(None);
     }
-    let identity = external::admit(api, &digest, &found).await?;
+    let identity = Arc::new(external::admit(api, &digest, &found).await?);
     let life = keystone::life(keystone.config(), &found, now);
     api.known_tokens()
-        .put(begun, digest, identity.clone(), life);
+        .put(begun, digest, Arc::clone(&identity), life);
     Ok(Some(identity))
 }
 
@@ -245,7 +243,11 @@ pub fn digest(token: &str) -> String {
 
 /// Lowercase hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! the configuration says.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::model::entity::{token, user};
@@ -27,7 +27,7 @@ pub struct Identity {
 }
 
 struct Known {
-    identity: Identity,
+    identity: Arc<Identity>,
     since: Instant,
     life: Duration,
 }
@@ -64,10 +64,10 @@ impl KnownTokens {
     }
 
     /// The owner, if it was looked up a moment ago.
-    pub fn get(&self, digest: &str, now: Instant) -> Option<Identity> {
+    pub fn get(&self, digest: &str, now: Instant) -> Option<Arc<Identity>> {
         let inner = self.inner();
         let known = inner.known.get(digest)?;
-        known.is_good(now).then(|| known.identity.clone())
+        known.is_good(now).then(|| Arc::clone(&known.identity))
     }
 
     /// To be called before a look-up.
@@ -80,7 +80,7 @@ impl KnownTokens {
 
     /// Remembers for `life` what was looked up, unless something was revoked meanwhile: that may
     /// be it.
-    pub fn put(&self, begun: Begun, digest: String, identity: Identity, life: Duration) {
+    pub fn put(&self, begun: Begun, digest: String, identity: Arc<Identity>, life: Duration) {
         let mut inner = self.inner();
         if inner.revocations != begun.revocations {
             return;
@@ -112,8 +112,8 @@ mod tests {
     use super::*;
     use crate::model::entity::{token, user};
 
-    fn identity() -> Identity {
-        Identity {
+    fn identity() -> Arc<Identity> {
+        Arc::new(Identity {
             token: token::Model {
                 digest: String::new(),
                 user_id: String::new(),
@@ -133,7 +133,7 @@ mod tests {
             },
             admin: false,
             external: false,
-        }
+        })
     }
 
     #[test]

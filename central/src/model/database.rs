@@ -26,6 +26,10 @@ const MYSQL_SESSION: [&str; 3] = [
     "SET SESSION innodb_lock_wait_timeout = 15",
 ];
 
+/// How many rows of an answer the thread that reads an SQLite file may be ahead of who wants them:
+/// each time it is too far, both change places on the processor.
+const SQLITE_ROWS: usize = 1024;
+
 /// How long a connection may be unused before it is asked whether it is still there.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -60,6 +64,7 @@ pub async fn connect(url: &str, connections: u32) -> Result<DatabaseConnection, 
                 // With WAL, NORMAL loses at most the last transactions of a power cut, never
                 // the database; the reconciler finds what they had changed.
                 .synchronous(SqliteSynchronous::Normal)
+                .row_buffer_size(SQLITE_ROWS)
         });
     Database::connect(options).await
 }

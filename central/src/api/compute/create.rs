@@ -9,12 +9,11 @@ use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel,
     QueryFilter, QueryOrder,
 };
-use serde_json::{Value, json};
 
 use super::order::{Order, Wanted};
 use super::personality::{self, Inside};
-use super::rows::Rows;
-use super::{metadata, password, placement, tags, view};
+use super::view::{Full, One};
+use super::{detail, metadata, password, placement, tags};
 use crate::api::body::Body;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
@@ -79,19 +78,14 @@ pub async fn create(
             "no cluster can be asked for a server now; nothing was kept",
         ));
     }
-    let rows = Rows::of(api.database(), std::slice::from_ref(&server)).await?;
-    let mut body = json!({"server": view::full(&caller, &server, &rows)});
-    if let (Some(password), Some(map)) = (
-        password,
-        body.get_mut("server").and_then(Value::as_object_mut),
-    ) {
-        map.insert("adminPass".to_owned(), json!(password));
-    }
-    let location = caller.url(&format!("/compute/v2.0/servers/{}", server.id));
+    let made = detail::one(api.database(), &caller, &server.id.to_string()).await?;
+    let mut server = Full::new(&caller, &made);
+    server.admin_pass = password;
+    let location = caller.url(&format!("/compute/v2.0/servers/{}", made.id));
     Ok((
         StatusCode::ACCEPTED,
         [(header::LOCATION, location)],
-        Json(body),
+        Json(One { server }),
     )
         .into_response())
 }

@@ -3,6 +3,7 @@
 mod actions;
 mod addresses;
 mod create;
+mod detail;
 mod flavors;
 mod hosts;
 mod images;
@@ -16,7 +17,6 @@ mod order;
 mod password;
 mod personality;
 mod placement;
-mod rows;
 mod servers;
 mod tags;
 mod view;

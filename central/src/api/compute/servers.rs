@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel,
@@ -11,8 +11,8 @@ use sea_orm::{
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::rows::Rows;
-use super::view;
+use super::detail;
+use super::view::{Brief, Full, One};
 use crate::api::body::Body;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
@@ -25,18 +25,12 @@ use crate::ganeti::request;
 use crate::model::entity::{diagnostic, server};
 use crate::model::{database, moment};
 
-/// A page of servers as the parameters ask for it; none: nothing has changed since.
-async fn page(
-    api: &Context,
-    caller: &Caller,
-    parameters: &Parameters,
-) -> Result<Option<(Vec<server::Model>, bool)>, Fault> {
-    let since = parameters.changes_since()?;
-    let limit = parameters.limit()?;
+/// Servers as the parameters ask for them, and at most one more than a page has.
+fn wanted(caller: &Caller, parameters: &Parameters) -> Result<Select<server::Entity>, Fault> {
     let mut query: Select<server::Entity> = server::Entity::find()
         .filter(server::Column::ProjectId.eq(caller.project_id.as_str()))
         .order_by_asc(server::Column::Id);
-    query = match since {
+    query = match parameters.changes_since()? {
         Some(since) => query.filter(server::Column::UpdatedAt.gte(since)),
         None => query.filter(server::Column::DeletedAt.is_null()),
     };
@@ -58,17 +52,7 @@ async fn page(
     if let Some(status) = parameters.get("status") {
         query = by_status(query, status)?;
     }
-    // One more than asked for tells whether there is a next page.
-    let mut servers = query
-        .limit(limit.saturating_add(1))
-        .all(api.database())
-        .await?;
-    let more = u64::try_from(servers.len()).unwrap_or(u64::MAX) > limit;
-    servers.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    if since.is_some() && servers.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some((servers, more)))
+    Ok(query.limit(parameters.limit()?.saturating_add(1)))
 }
 
 fn by_status(query: Select<server::Entity>, status: &str) -> Result<Select<server::Entity>, Fault> {
@@ -93,11 +77,27 @@ fn by_status(query: Select<server::Entity>, status: &str) -> Result<Select<serve
     })
 }
 
+/// A kind of list.
+struct List {
+    path: &'static str,
+    /// The bytes that a server takes in it; most of them take less.
+    size: usize,
+}
+
+const BRIEF: List = List {
+    path: "/compute/v2.0/servers",
+    size: 320,
+};
+const DETAIL: List = List {
+    path: "/compute/v2.0/servers/detail",
+    size: 2048,
+};
+
 /// A list, of which one view is made after the other while it is written: a thousand servers
 /// are never there as one tree.
-struct Views<'a, F>(&'a [server::Model], F);
+struct Views<'a, T, F>(&'a [T], F);
 
-impl<F: Fn(&server::Model) -> Value> Serialize for Views<'_, F> {
+impl<'a, T, V: Serialize, F: Fn(&'a T) -> V> Serialize for Views<'a, T, F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter().map(&self.1))
     }
@@ -110,28 +110,41 @@ struct Page<V> {
     servers_links: Option<Value>,
 }
 
-fn answer(
+/// A page of what was found. One more than the page has tells that there is a next one.
+fn page<'a, T, V: Serialize>(
     caller: &Caller,
-    path: &str,
+    list: &List,
     parameters: &Parameters,
-    servers: &[server::Model],
-    more: bool,
-    view: impl Fn(&server::Model) -> Value,
+    found: &'a [T],
+    id: impl Fn(&T) -> i64,
+    view: impl Fn(&'a T) -> V,
 ) -> Result<Response, Fault> {
+    if found.is_empty() && parameters.changes_since()?.is_some() {
+        return Ok(StatusCode::NOT_MODIFIED.into_response());
+    }
+    let limit = parameters.limit()?;
+    let size = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (servers, more) = match found.get(..size) {
+        Some(servers) => (servers, found.len() > size),
+        None => (found, false),
+    };
     let servers_links = match (more, servers.last()) {
         (true, Some(last)) => {
-            let (limit, marker) = (parameters.limit()?, last.id);
-            let href = caller.url(&format!("{path}?limit={limit}&marker={marker}"));
+            let marker = id(last);
+            let href = caller.url(&format!("{}?limit={limit}&marker={marker}", list.path));
             Some(json!([{"rel": "next", "href": href}]))
         }
         _ => None,
     };
-    let servers = Views(servers, view);
-    Ok(Json(Page {
-        servers,
+    let page = Page {
+        servers: Views(servers, view),
         servers_links,
-    })
-    .into_response())
+    };
+    // The buffer is not to be copied again and again while it grows.
+    let mut body = Vec::with_capacity(servers.len().saturating_mul(list.size));
+    serde_json::to_writer(&mut body, &page).map_err(Fault::internal)?;
+    let json = HeaderValue::from_static("application/json");
+    Ok(([(header::CONTENT_TYPE, json)], body).into_response())
 }
 
 pub async fn list(
@@ -139,12 +152,20 @@ pub async fn list(
     caller: Caller,
     parameters: Parameters,
 ) -> Result<Response, Fault> {
-    let Some((servers, more)) = page(&api, &caller, &parameters).await? else {
-        return Ok(StatusCode::NOT_MODIFIED.into_response());
-    };
-    let path = "/compute/v2.0/servers";
-    let view = |server: &server::Model| view::brief(&caller, server);
-    answer(&caller, path, &parameters, &servers, more, view)
+    let found = wanted(&caller, &parameters)?
+        .select_only()
+        .columns([server::Column::Id, server::Column::Name])
+        .into_tuple::<(i64, String)>()
+        .all(api.database())
+        .await?;
+    page(
+        &caller,
+        &BRIEF,
+        &parameters,
+        &found,
+        |(id, _)| *id,
+        |(id, name)| Brief::new(&caller, id, name),
+    )
 }
 
 pub async fn detail(
@@ -152,23 +173,25 @@ pub async fn detail(
     caller: Caller,
     parameters: Parameters,
 ) -> Result<Response, Fault> {
-    let Some((servers, more)) = page(&api, &caller, &parameters).await? else {
-        return Ok(StatusCode::NOT_MODIFIED.into_response());
-    };
-    let rows = Rows::of(api.database(), &servers).await?;
-    let path = "/compute/v2.0/servers/detail";
-    let view = |server: &server::Model| view::full(&caller, server, &rows);
-    answer(&caller, path, &parameters, &servers, more, view)
+    let found = detail::all(api.database(), wanted(&caller, &parameters)?).await?;
+    page(
+        &caller,
+        &DETAIL,
+        &parameters,
+        &found,
+        |server| server.id,
+        |server| Full::new(&caller, server),
+    )
 }
 
 pub async fn show(
     State(api): State<Context>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Fault> {
-    let server = find::server(api.database(), &caller, &id).await?;
-    let rows = Rows::of(api.database(), std::slice::from_ref(&server)).await?;
-    Ok(Json(json!({"server": view::full(&caller, &server, &rows)})))
+) -> Result<Response, Fault> {
+    let server = detail::one(api.database(), &caller, &id).await?;
+    let server = Full::new(&caller, &server);
+    Ok(Json(One { server }).into_response())
 }
 
 pub async fn rename(
@@ -187,14 +210,14 @@ pub async fn rename(
     let mut row = server.into_active_model();
     row.name = ActiveValue::Set(name);
     row.updated_at = ActiveValue::Set(moment::now());
-    let server = row.update(&transaction).await?;
+    row.update(&transaction).await?;
     transaction.commit().await?;
     match caller.dialect {
         Dialect::Cyclades => Ok(StatusCode::NO_CONTENT.into_response()),
         Dialect::OpenStack => {
-            let rows = Rows::of(api.database(), std::slice::from_ref(&server)).await?;
-            let body = json!({"server": view::full(&caller, &server, &rows)});
-            Ok(Json(body).into_response())
+            let server = detail::one(api.database(), &caller, &id).await?;
+            let server = Full::new(&caller, &server);
+            Ok(Json(One { server }).into_response())
         }
     }
 }

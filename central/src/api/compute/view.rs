@@ -1,18 +1,20 @@
 //! A server as JSON.
 
-use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::fmt::{self, Display, Formatter};
+
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::rows::Rows;
+use super::detail::{Detail, Nic};
 use crate::api::caller::{Caller, hex};
 use crate::api::dialect::Dialect;
-use crate::api::{links, task as server_task};
-use crate::dispatch::{machine, nics};
-use crate::model::entity::{port, server};
+use crate::api::task as server_task;
+use crate::dispatch::machine;
 use crate::model::moment;
 
 /// The status that users see.
-pub fn status(server: &server::Model, dialect: Dialect) -> &'static str {
+fn status(server: &Detail, dialect: Dialect) -> &'static str {
     if server.deleted_at.is_some() {
         return "DELETED";
     }
@@ -29,7 +31,7 @@ pub fn status(server: &server::Model, dialect: Dialect) -> &'static str {
 }
 
 /// How far the server is, in per cent.
-fn progress(server: &server::Model) -> i32 {
+fn progress(server: &Detail) -> i32 {
     match server.state.as_str() {
         _ if server.deleted_at.is_some() => 0,
         machine::BUILD => server.progress,
@@ -38,147 +40,320 @@ fn progress(server: &server::Model) -> i32 {
     }
 }
 
+/// What is a string in JSON. It is written without being made first: a list has thousands.
+#[derive(Clone, Copy)]
+struct Text<'a>(&'a dyn Display);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self.0)
+    }
+}
+
+/// Where something of a kind is.
+#[derive(Clone, Copy)]
+struct Href<'a> {
+    caller: &'a Caller,
+    kind: &'static str,
+    id: Text<'a>,
+}
+
+impl Display for Href<'_> {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let Caller { base, dialect, .. } = self.caller;
+        let (prefix, kind, id) = (dialect.prefix(), self.kind, self.id.0);
+        write!(formatter, "{base}{prefix}/compute/v2.0/{kind}/{id}")
+    }
+}
+
+impl Serialize for Href<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[derive(Serialize)]
+struct Link<'a> {
+    rel: &'static str,
+    href: Href<'a>,
+}
+
+/// An id, and where what it names is.
+#[derive(Serialize)]
+struct Linked<'a> {
+    id: Text<'a>,
+    links: [Link<'a>; 1],
+}
+
+impl<'a> Linked<'a> {
+    fn new(caller: &'a Caller, kind: &'static str, id: Text<'a>) -> Self {
+        let href = Href { caller, kind, id };
+        let rel = "bookmark";
+        let links = [Link { rel, href }];
+        Self { id, links }
+    }
+}
+
+#[derive(Serialize)]
+struct Id<'a> {
+    id: Text<'a>,
+}
+
+#[derive(Serialize)]
+struct Named {
+    name: &'static str,
+}
+
+#[derive(Serialize)]
+struct Nothing {}
+
+/// Where a server is: `self` and `bookmark`.
+fn links<'a>(caller: &'a Caller, id: Text<'a>) -> [Link<'a>; 2] {
+    let kind = "servers";
+    let href = Href { caller, kind, id };
+    ["self", "bookmark"].map(|rel| Link { rel, href })
+}
+
 /// Id, name and links.
-pub fn brief(caller: &Caller, server: &server::Model) -> Value {
-    json!({
-        "id": server.id.to_string(),
-        "name": server.name,
-        "links": links::of(caller, &format!("/compute/v2.0/servers/{}", server.id)),
-    })
+#[derive(Serialize)]
+pub struct Brief<'a> {
+    id: Text<'a>,
+    name: &'a str,
+    links: [Link<'a>; 2],
+}
+
+impl<'a> Brief<'a> {
+    pub fn new(caller: &'a Caller, id: &'a i64, name: &'a str) -> Self {
+        let id = Text(id);
+        let links = links(caller, id);
+        Self { id, name, links }
+    }
 }
 
 /// Everything.
-pub fn full(caller: &Caller, server: &server::Model, rows: &Rows) -> Value {
-    let dialect = caller.dialect;
-    let linked = |kind: &str, id: &str| {
-        json!({
-            "id": id,
-            "links": [{
-                "rel": "bookmark",
-                "href": caller.url(&format!("/compute/v2.0/{kind}/{id}")),
-            }],
-        })
-    };
-    let ports = rows.ports(server.id);
-    let power = match server.state.as_str() {
-        machine::STARTED => 1,
-        machine::STOPPED => 4,
-        _ => 0,
-    };
-    let vm_state = match server.state.as_str() {
-        _ if server.deleted_at.is_some() => "deleted",
-        machine::STARTED => "active",
-        machine::STOPPED => "stopped",
-        machine::ERROR => "error",
-        _ => "building",
-    };
-    let task = server.task.as_deref();
-    let attachments: Vec<Value> = ports
-        .iter()
-        .filter(|port| port.state == nics::ACTIVE)
-        .map(attachment)
-        .collect();
-    let metadata: Map<String, Value> = rows
-        .metadata(server.id)
-        .iter()
-        .map(|entry| (entry.name.clone(), json!(entry.value)))
-        .collect();
-    let volumes = rows.volumes(server.id);
-    json!({
-        "id": server.id.to_string(),
-        "name": server.name,
-        "links": links::of(caller, &format!("/compute/v2.0/servers/{}", server.id)),
-        "status": status(server, dialect),
-        "progress": progress(server),
-        "user_id": server.user_id,
-        "tenant_id": server.project_id,
-        "shared_to_project": false,
-        "created": moment::iso(server.created_at),
-        "updated": moment::iso(server.updated_at),
-        "hostId": host_id(server),
-        "flavor": linked("flavors", &server.flavor_id.to_string()),
-        "image": linked("images", &server.image_id),
-        "addresses": addresses(ports, rows, dialect),
-        "attachments": attachments,
-        "metadata": metadata,
-        "volumes": volumes,
-        "os-extended-volumes:volumes_attached":
-            volumes.iter().map(|id| json!({"id": id.to_string()})).collect::<Vec<_>>(),
-        "security_groups": [{"name": "default"}],
-        "key_name": server.key_name,
-        "config_drive": "",
-        "accessIPv4": "",
-        "accessIPv6": "",
-        "suspended": server.suspended,
-        "deleted": server.deleted_at.is_some(),
-        "tags": rows.tags(server.id),
-        "SNF:task_state": task.unwrap_or_default(),
-        "SNF:fqdn": "",
-        "SNF:port_forwarding": {},
-        "SNF:rescue": server.rescue,
-        "OS-EXT-STS:task_state": task.map(str::to_lowercase),
-        "OS-EXT-STS:vm_state": vm_state,
-        "OS-EXT-STS:power_state": power,
-        "OS-EXT-AZ:availability_zone": "nova",
-        "OS-DCF:diskConfig": "MANUAL",
-    })
+#[derive(Serialize)]
+pub struct Full<'a> {
+    id: Text<'a>,
+    name: &'a str,
+    links: [Link<'a>; 2],
+    status: &'static str,
+    progress: i32,
+    user_id: &'a str,
+    tenant_id: &'a str,
+    shared_to_project: bool,
+    created: String,
+    updated: String,
+    #[serde(rename = "hostId")]
+    host_id: String,
+    flavor: Linked<'a>,
+    image: Linked<'a>,
+    addresses: Addresses<'a>,
+    attachments: Vec<Attachment<'a>>,
+    metadata: Metadata<'a>,
+    volumes: &'a [i64],
+    #[serde(rename = "os-extended-volumes:volumes_attached")]
+    volumes_attached: Vec<Id<'a>>,
+    security_groups: [Named; 1],
+    key_name: Option<&'a str>,
+    config_drive: &'static str,
+    #[serde(rename = "accessIPv4")]
+    access_ipv4: &'static str,
+    #[serde(rename = "accessIPv6")]
+    access_ipv6: &'static str,
+    suspended: bool,
+    deleted: bool,
+    tags: &'a [String],
+    #[serde(rename = "SNF:task_state")]
+    snf_task_state: &'a str,
+    #[serde(rename = "SNF:fqdn")]
+    fqdn: &'static str,
+    #[serde(rename = "SNF:port_forwarding")]
+    port_forwarding: Nothing,
+    #[serde(rename = "SNF:rescue")]
+    rescue: bool,
+    #[serde(rename = "OS-EXT-STS:task_state")]
+    task_state: Option<String>,
+    #[serde(rename = "OS-EXT-STS:vm_state")]
+    vm_state: &'static str,
+    #[serde(rename = "OS-EXT-STS:power_state")]
+    power_state: u8,
+    #[serde(rename = "OS-EXT-AZ:availability_zone")]
+    availability_zone: &'static str,
+    #[serde(rename = "OS-DCF:diskConfig")]
+    disk_config: &'static str,
+    /// Told once, to who made the server.
+    #[serde(rename = "adminPass", skip_serializing_if = "Option::is_none")]
+    pub admin_pass: Option<String>,
+}
+
+/// What surrounds one server.
+#[derive(Serialize)]
+pub struct One<'a> {
+    pub server: Full<'a>,
+}
+
+impl<'a> Full<'a> {
+    pub fn new(caller: &'a Caller, server: &'a Detail) -> Self {
+        let deleted = server.deleted_at.is_some();
+        let task = server.task.as_deref();
+        let id = Text(&server.id);
+        Self {
+            id,
+            name: &server.name,
+            links: links(caller, id),
+            status: status(server, caller.dialect),
+            progress: progress(server),
+            user_id: &server.user_id,
+            tenant_id: &server.project_id,
+            shared_to_project: false,
+            created: moment::iso(server.created_at),
+            updated: moment::iso(server.updated_at),
+            host_id: host_id(server),
+            flavor: Linked::new(caller, "flavors", Text(&server.flavor_id)),
+            image: Linked::new(caller, "images", Text(&server.image_id)),
+            addresses: Addresses::new(server, caller.dialect),
+            attachments: server.nics.iter().map(Attachment::new).collect(),
+            metadata: Metadata(&server.metadata),
+            volumes: &server.volumes,
+            volumes_attached: server
+                .volumes
+                .iter()
+                .map(|id| Id { id: Text(id) })
+                .collect(),
+            security_groups: [Named { name: "default" }],
+            key_name: server.key_name.as_deref(),
+            config_drive: "",
+            access_ipv4: "",
+            access_ipv6: "",
+            suspended: server.suspended,
+            deleted,
+            tags: &server.tags,
+            snf_task_state: task.unwrap_or_default(),
+            fqdn: "",
+            port_forwarding: Nothing {},
+            rescue: server.rescue,
+            task_state: task.map(str::to_lowercase),
+            vm_state: match server.state.as_str() {
+                _ if deleted => "deleted",
+                machine::STARTED => "active",
+                machine::STOPPED => "stopped",
+                machine::ERROR => "error",
+                _ => "building",
+            },
+            power_state: match server.state.as_str() {
+                machine::STARTED => 1,
+                machine::STOPPED => 4,
+                _ => 0,
+            },
+            availability_zone: "nova",
+            disk_config: "MANUAL",
+            admin_pass: None,
+        }
+    }
 }
 
 /// Tells servers on the same cluster from others, and nothing about the cluster.
-fn host_id(server: &server::Model) -> String {
+fn host_id(server: &Detail) -> String {
     let text = format!("{}:{}", server.project_id, server.backend_id);
-    hex(&Sha256::digest(text.as_bytes()))
-        .get(..56)
-        .unwrap_or_default()
-        .to_owned()
+    let mut digits = hex(&Sha256::digest(text.as_bytes()));
+    digits.truncate(56);
+    digits
 }
 
-fn attachment(port: &port::Model) -> Value {
-    json!({
-        "id": port.id,
-        "network_id": port.network_id.to_string(),
-        "mac_address": port.mac.clone().unwrap_or_default(),
-        "ipv4": port.ipv4.clone().unwrap_or_default(),
-        "ipv6": port.ipv6.clone().unwrap_or_default(),
-        "firewallProfile": port.firewall.as_deref().unwrap_or("DISABLED"),
-        "OS-EXT-IPS:type": kind(port),
-    })
+/// Names and values.
+struct Metadata<'a>(&'a [(String, String)]);
+
+impl Serialize for Metadata<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
 }
 
-fn kind(port: &port::Model) -> &'static str {
-    if port.floating { "floating" } else { "fixed" }
+#[derive(Serialize)]
+struct Attachment<'a> {
+    id: i64,
+    network_id: Text<'a>,
+    mac_address: &'a str,
+    ipv4: &'a str,
+    ipv6: &'a str,
+    #[serde(rename = "firewallProfile")]
+    firewall: &'a str,
+    #[serde(rename = "OS-EXT-IPS:type")]
+    kind: &'static str,
+}
+
+impl<'a> Attachment<'a> {
+    fn new(nic: &'a Nic) -> Self {
+        Self {
+            id: nic.id,
+            network_id: Text(&nic.network_id),
+            mac_address: nic.mac.as_deref().unwrap_or_default(),
+            ipv4: nic.ipv4.as_deref().unwrap_or_default(),
+            ipv6: nic.ipv6.as_deref().unwrap_or_default(),
+            firewall: nic.firewall.as_deref().unwrap_or("DISABLED"),
+            kind: kind(nic),
+        }
+    }
+}
+
+fn kind(nic: &Nic) -> &'static str {
+    if nic.floating { "floating" } else { "fixed" }
+}
+
+/// An address of a NIC.
+#[derive(Serialize)]
+pub struct Address<'a> {
+    version: u8,
+    addr: &'a str,
+    #[serde(rename = "OS-EXT-IPS:type")]
+    kind: &'static str,
+    #[serde(rename = "OS-EXT-IPS-MAC:mac_addr")]
+    mac: Option<&'a str>,
 }
 
 /// The addresses of the NICs that are up, by network: by its name for OpenStack, its id for
 /// Cyclades.
-pub fn addresses(ports: &[port::Model], rows: &Rows, dialect: Dialect) -> Map<String, Value> {
-    let mut map = Map::new();
-    for port in ports.iter().filter(|port| port.state == nics::ACTIVE) {
-        let label = match (dialect, rows.network(port.network_id)) {
-            (Dialect::OpenStack, Some(network)) if !network.name.is_empty() => network.name.clone(),
-            _ => port.network_id.to_string(),
-        };
-        let list = map.entry(label).or_insert_with(|| json!([]));
-        if let Some(list) = list.as_array_mut() {
-            list.extend(entries(port));
+pub struct Addresses<'a>(Vec<(Cow<'a, str>, Vec<Address<'a>>)>);
+
+impl<'a> Addresses<'a> {
+    pub fn new(server: &'a Detail, dialect: Dialect) -> Self {
+        let mut networks: Vec<(Cow<'a, str>, Vec<Address<'a>>)> = Vec::new();
+        for nic in &server.nics {
+            let label = match (dialect, &nic.network) {
+                (Dialect::OpenStack, Some(name)) if !name.is_empty() => Cow::Borrowed(&**name),
+                _ => Cow::Owned(nic.network_id.to_string()),
+            };
+            let addresses = of_nic(nic);
+            match networks.iter_mut().find(|(known, _)| *known == label) {
+                Some((_, list)) => list.extend(addresses),
+                None => networks.push((label, addresses.collect())),
+            }
         }
+        Self(networks)
     }
-    map
+
+    /// Those in the network that is called `label`.
+    pub fn of(&self, label: &str) -> Option<&[Address<'a>]> {
+        let found = self.0.iter().find(|(known, _)| known == label);
+        found.map(|(_, list)| list.as_slice())
+    }
 }
 
-/// The addresses of one NIC.
-pub fn entries(port: &port::Model) -> Vec<Value> {
-    [(4, &port.ipv4), (6, &port.ipv6)]
+impl Serialize for Addresses<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(label, list)| (label, list)))
+    }
+}
+
+fn of_nic(nic: &Nic) -> impl Iterator<Item = Address<'_>> {
+    [(4, &nic.ipv4), (6, &nic.ipv6)]
         .into_iter()
         .filter_map(|(version, address)| {
-            address.as_ref().map(|address| {
-                json!({
-                    "version": version,
-                    "addr": address,
-                    "OS-EXT-IPS:type": kind(port),
-                    "OS-EXT-IPS-MAC:mac_addr": port.mac,
-                })
+            Some(Address {
+                version,
+                addr: address.as_deref()?,
+                kind: kind(nic),
+                mac: nic.mac.as_deref(),
             })
         })
-        .collect()
 }

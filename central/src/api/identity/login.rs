@@ -1,5 +1,6 @@
 //! Checking what somebody logs in with.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
@@ -49,6 +50,7 @@ pub async fn check(
     let (user, token) = match credentials {
         Credentials::Token(given) => {
             let identity = caller::identify(api, given).await?.ok_or_else(refused)?;
+            let identity = Arc::unwrap_or_clone(identity);
             if identity.external {
                 return external(api, identity, &wanted).await;
             }
@@ -173,6 +175,7 @@ async fn by_password(
             .as_ref()
             .is_some_and(|user| user.id == identity.user.id)
     {
+        let identity = Arc::unwrap_or_clone(identity);
         return Ok(Some((identity.user, Some(identity.token))));
     }
     let hash = known.as_ref().and_then(|user| user.password_hash.clone());
