@@ -2,7 +2,7 @@
 //! anything fails.
 //!
 //! The queues are quorum queues of our own names: another dispatcher on the same broker has its
-//! own. A message is acknowledged when its transaction is committed. While the database or a
+//! own. A message is acknowledged after its transaction is committed, with others that are. While the database or a
 //! cluster is away, the message at hand is tried again and again, and the prefetch limit keeps
 //! the others in the broker: nothing is put back, so nothing is counted as a failed delivery.
 //!
@@ -36,6 +36,7 @@ use sea_orm::DbBackend;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::acknowledgements::{Acknowledgement, Acknowledgements, MANY};
 use super::moving;
 use super::outcome::{Applied, Asking, RouteError};
 use super::route;
@@ -59,6 +60,9 @@ const ANSWER: Duration = Duration::from_secs(30);
 const CLOSE: Duration = Duration::from_secs(2);
 /// More often than any message is ever delivered: RabbitMQ 4 would drop it after twenty.
 const DELIVERY_LIMIT: i64 = i32::MAX as i64;
+
+/// How long what is done waits for more, to be acknowledged together.
+const ACKNOWLEDGE: Duration = Duration::from_millis(5);
 
 /// How many messages of a queue are applied at once.
 const LANES: usize = 4;
@@ -490,16 +494,23 @@ async fn consume(
         let mut consumer = answered(begin).await?;
         tracing::debug!(%queue, "served");
         let mut work = JoinSet::new();
+        let (done, tags) = mpsc::channel(prefetch.into());
+        // The broker waits for acknowledgements as soon as all of the prefetch is on its way.
+        let many = usize::from(prefetch / 4).clamp(1, MANY);
+        work.spawn(acknowledge(channel.clone(), tags, many));
         let mut lanes = Vec::new();
         for _ in 0..lane_count(ganeti) {
             // The broker gives no more than the prefetch before it has acknowledgements.
             let (lane, mut arrivals) = mpsc::channel::<Arrival>(prefetch.into());
             lanes.push(lane);
             let (ganeti, names, channel) = (Arc::clone(ganeti), Arc::clone(names), channel.clone());
-            let queue = queue.to_owned();
+            let (queue, done) = (queue.to_owned(), done.clone());
             work.spawn(async move {
                 while let Some(arrival) = arrivals.recv().await {
-                    settle(&ganeti, &channel, &queue, &names, &arrival, Asking::Later).await?;
+                    handle(&ganeti, &channel, &queue, &names, &arrival, Asking::Later).await?;
+                    if done.send(arrival.delivery.delivery_tag).await.is_err() {
+                        break;
+                    }
                 }
                 Ok(())
             });
@@ -525,6 +536,31 @@ async fn consume(
         }
     })
     .await
+}
+
+/// Acknowledges what is done, `many` at once if they come fast.
+async fn acknowledge(
+    channel: Channel,
+    mut tags: mpsc::Receiver<u64>,
+    many: usize,
+) -> Result<(), lapin::Error> {
+    let mut done = Acknowledgements::default();
+    while let Some(tag) = tags.recv().await {
+        done.add(tag);
+        let more = async {
+            while done.waiting() < many
+                && let Some(tag) = tags.recv().await
+            {
+                done.add(tag);
+            }
+        };
+        let _ = tokio::time::timeout(ACKNOWLEDGE, more).await;
+        for Acknowledgement { tag, multiple } in done.take() {
+            let options = BasicAckOptions { multiple };
+            channel.basic_ack(tag, options).await?;
+        }
+    }
+    Ok(())
 }
 
 /// As [`consume`], of the queue of what clusters must be asked for: nothing waits for another one.
@@ -558,7 +594,9 @@ async fn consume_asking(
             let arrival = Arrival::new(delivery?);
             let (ganeti, names, channel) = (Arc::clone(ganeti), Arc::clone(names), channel.clone());
             asked.spawn(async move {
-                settle(&ganeti, &channel, &names.ask, &names, &arrival, Asking::Now).await
+                handle(&ganeti, &channel, &names.ask, &names, &arrival, Asking::Now).await?;
+                let done = arrival.delivery.ack(BasicAckOptions::default());
+                done.await.map(|_| ())
             });
         }
     })
@@ -578,20 +616,7 @@ fn outcome(result: &Result<Applied, RouteError>) -> &'static str {
 }
 
 /// Applies a message, however long the database or the cluster may be away, or moves it to where
-/// it belongs; then it is acknowledged.
-async fn settle(
-    ganeti: &Arc<Submitter>,
-    channel: &Channel,
-    queue: &str,
-    names: &Names,
-    arrival: &Arrival,
-    asking: Asking,
-) -> Result<(), lapin::Error> {
-    handle(ganeti, channel, queue, names, arrival, asking).await?;
-    let done = arrival.delivery.ack(BasicAckOptions::default());
-    done.await.map(|_| ())
-}
-
+/// it belongs; then it may be acknowledged.
 async fn handle(
     ganeti: &Arc<Submitter>,
     channel: &Channel,

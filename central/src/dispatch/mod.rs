@@ -1,5 +1,6 @@
 //! From messages to state: what comes from the broker is parsed, put in order and applied.
 
+pub mod acknowledgements;
 pub mod cluster;
 pub mod consumer;
 pub mod disks;
