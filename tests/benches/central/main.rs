@@ -200,7 +200,7 @@ async fn apply(cloud: &Cloud, count: usize, messages: &[Value]) -> (f64, f64) {
     consumed_by(&connection, 0).await;
     publish(&channel, messages).await;
     let waiting = async || {
-        let (ready, _) = depth(&connection).await.expect("the queue");
+        let (ready, _) = depth(&connection).await.unwrap();
         ready as usize
     };
     until("the messages", async || waiting().await == messages.len()).await;
