@@ -79,6 +79,16 @@ async fn the_schema_is_made_and_checked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn as_much_as_may_hang_on_a_server_is_shown() {
+    let scratch = Scratch::new("central-mariadb").unwrap();
+    let database = server(&scratch);
+    let rapi = FakeRapi::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let central = Central::on(rapi, folder, &database.uri(), "").await;
+    support::hanging::as_much_as_there_may_be_is_shown(&central).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_lives_and_the_database_may_die_meanwhile() {
     let scratch = Scratch::new("central-mariadb").unwrap();
     let mut database = server(&scratch);

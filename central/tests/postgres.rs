@@ -20,6 +20,16 @@ use support::rapi::FakeRapi;
 use support::{Central, until};
 
 #[tokio::test(flavor = "multi_thread")]
+async fn as_much_as_may_hang_on_a_server_is_shown() {
+    let scratch = Scratch::new("central-postgres").unwrap();
+    let database = support::postgres(&scratch);
+    let rapi = FakeRapi::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let central = Central::on(rapi, folder, &database.uri(), "").await;
+    support::hanging::as_much_as_there_may_be_is_shown(&central).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_lives_and_the_database_may_die_meanwhile() {
     let scratch = Scratch::new("central-postgres").unwrap();
     let mut database = support::postgres(&scratch);

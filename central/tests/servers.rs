@@ -764,3 +764,9 @@ async fn hosts_are_for_administrators() {
         .await
         .fault(404, "itemNotFound");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_much_as_may_hang_on_a_server_is_shown() {
+    let central = Central::start().await;
+    support::hanging::as_much_as_there_may_be_is_shown(&central).await;
+}

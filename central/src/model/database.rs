@@ -19,11 +19,13 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What every session of MySQL and MariaDB is told, whatever the server's defaults are: that a
 /// transaction sees what others have committed meanwhile, as on the other databases; that a value
-/// that does not fit is refused and not cut; how long a writer waits for another one.
-const MYSQL_SESSION: [&str; 3] = [
+/// that does not fit is refused and not cut; how long a writer waits for another one; that MariaDB
+/// cuts no array of JSON that it gathers, as long as that may be sent (bytes; MySQL never does).
+const MYSQL_SESSION: [&str; 4] = [
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
     "SET SESSION innodb_lock_wait_timeout = 15",
+    "SET SESSION group_concat_max_len = 67108864",
 ];
 
 /// How many rows of an answer the thread that reads an SQLite file may be ahead of who wants them:

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod broker;
+pub mod hanging;
 pub mod rapi;
 pub mod replay;
 pub mod stage;

@@ -17,7 +17,7 @@ fn brief(caller: &Caller, flavor: &flavor::Model) -> Value {
     json!({
         "id": flavor.id.to_string(),
         "name": flavor.name,
-        "links": links::of(caller, &format!("/compute/v2.0/flavors/{}", flavor.id)),
+        "links": links::of(caller, "/compute/v2.0/flavors", &flavor.id),
     })
 }
 
@@ -25,7 +25,7 @@ fn full(caller: &Caller, flavor: &flavor::Model) -> Value {
     json!({
         "id": flavor.id.to_string(),
         "name": flavor.name,
-        "links": links::of(caller, &format!("/compute/v2.0/flavors/{}", flavor.id)),
+        "links": links::of(caller, "/compute/v2.0/flavors", &flavor.id),
         "ram": flavor.ram,
         "disk": flavor.disk,
         "vcpus": flavor.vcpus,

@@ -20,7 +20,7 @@ fn brief(caller: &Caller, image: &image::Model) -> Value {
     json!({
         "id": image.id,
         "name": image.name,
-        "links": links::of(caller, &format!("/compute/v2.0/images/{}", image.id)),
+        "links": links::of(caller, "/compute/v2.0/images", &image.id),
     })
 }
 
@@ -29,7 +29,7 @@ pub fn view(caller: &Caller, image: &image::Model) -> Value {
     json!({
         "id": image.id,
         "name": image.name,
-        "links": links::of(caller, &format!("/compute/v2.0/images/{}", image.id)),
+        "links": links::of(caller, "/compute/v2.0/images", &image.id),
         "status": match image.deleted_at {
             Some(_) => "DELETED",
             None => image.status.as_str(),

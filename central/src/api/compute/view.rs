@@ -1,7 +1,6 @@
 //! A server as JSON.
 
 use std::borrow::Cow;
-use std::fmt::{self, Display, Formatter};
 
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -9,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::detail::{Detail, Nic};
 use crate::api::caller::{Caller, hex};
 use crate::api::dialect::Dialect;
+use crate::api::links::{self, Link, Linked, Text};
 use crate::api::task as server_task;
 use crate::dispatch::machine;
 use crate::model::moment;
@@ -40,60 +40,6 @@ fn progress(server: &Detail) -> i32 {
     }
 }
 
-/// What is a string in JSON. It is written without being made first: a list has thousands.
-#[derive(Clone, Copy)]
-struct Text<'a>(&'a dyn Display);
-
-impl Serialize for Text<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self.0)
-    }
-}
-
-/// Where something of a kind is.
-#[derive(Clone, Copy)]
-struct Href<'a> {
-    caller: &'a Caller,
-    kind: &'static str,
-    id: Text<'a>,
-}
-
-impl Display for Href<'_> {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        let Caller { base, dialect, .. } = self.caller;
-        let (prefix, kind, id) = (dialect.prefix(), self.kind, self.id.0);
-        write!(formatter, "{base}{prefix}/compute/v2.0/{kind}/{id}")
-    }
-}
-
-impl Serialize for Href<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-#[derive(Serialize)]
-struct Link<'a> {
-    rel: &'static str,
-    href: Href<'a>,
-}
-
-/// An id, and where what it names is.
-#[derive(Serialize)]
-struct Linked<'a> {
-    id: Text<'a>,
-    links: [Link<'a>; 1],
-}
-
-impl<'a> Linked<'a> {
-    fn new(caller: &'a Caller, kind: &'static str, id: Text<'a>) -> Self {
-        let href = Href { caller, kind, id };
-        let rel = "bookmark";
-        let links = [Link { rel, href }];
-        Self { id, links }
-    }
-}
-
 #[derive(Serialize)]
 struct Id<'a> {
     id: Text<'a>,
@@ -107,12 +53,8 @@ struct Named {
 #[derive(Serialize)]
 struct Nothing {}
 
-/// Where a server is: `self` and `bookmark`.
-fn links<'a>(caller: &'a Caller, id: Text<'a>) -> [Link<'a>; 2] {
-    let kind = "servers";
-    let href = Href { caller, kind, id };
-    ["self", "bookmark"].map(|rel| Link { rel, href })
-}
+/// Where servers are.
+const SERVERS: &str = "/compute/v2.0/servers";
 
 /// Id, name and links.
 #[derive(Serialize)]
@@ -124,9 +66,11 @@ pub struct Brief<'a> {
 
 impl<'a> Brief<'a> {
     pub fn new(caller: &'a Caller, id: &'a i64, name: &'a str) -> Self {
-        let id = Text(id);
-        let links = links(caller, id);
-        Self { id, name, links }
+        Self {
+            id: Text(id),
+            name,
+            links: links::of(caller, SERVERS, id),
+        }
     }
 }
 
@@ -196,11 +140,10 @@ impl<'a> Full<'a> {
     pub fn new(caller: &'a Caller, server: &'a Detail) -> Self {
         let deleted = server.deleted_at.is_some();
         let task = server.task.as_deref();
-        let id = Text(&server.id);
         Self {
-            id,
+            id: Text(&server.id),
             name: &server.name,
-            links: links(caller, id),
+            links: links::of(caller, SERVERS, &server.id),
             status: status(server, caller.dialect),
             progress: progress(server),
             user_id: &server.user_id,
@@ -209,8 +152,8 @@ impl<'a> Full<'a> {
             created: moment::iso(server.created_at),
             updated: moment::iso(server.updated_at),
             host_id: host_id(server),
-            flavor: Linked::new(caller, "flavors", Text(&server.flavor_id)),
-            image: Linked::new(caller, "images", Text(&server.image_id)),
+            flavor: Linked::new(caller, "/compute/v2.0/flavors", &server.flavor_id),
+            image: Linked::new(caller, "/compute/v2.0/images", &server.image_id),
             addresses: Addresses::new(server, caller.dialect),
             attachments: server.nics.iter().map(Attachment::new).collect(),
             metadata: Metadata(&server.metadata),

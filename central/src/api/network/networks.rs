@@ -36,7 +36,7 @@ fn view(caller: &Caller, network: &network::Model, subnets: &[i64]) -> Value {
     json!({
         "id": network.id.to_string(),
         "name": network.name,
-        "links": links::of(caller, &format!("/network/v2.0/networks/{}", network.id)),
+        "links": links::of(caller, "/network/v2.0/networks", &network.id),
         "user_id": network.user_id,
         "tenant_id": network.project_id,
         "project_id": network.project_id,

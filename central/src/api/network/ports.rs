@@ -65,7 +65,7 @@ pub fn view(caller: &Caller, port: &port::Model, subnets: &Subnets) -> Value {
     json!({
         "id": port.id.to_string(),
         "name": port.name,
-        "links": links::of(caller, &format!("/network/v2.0/ports/{}", port.id)),
+        "links": links::of(caller, "/network/v2.0/ports", &port.id),
         "user_id": port.user_id,
         "tenant_id": port.project_id,
         "project_id": port.project_id,

@@ -36,7 +36,7 @@ fn view(caller: &Caller, subnet: &subnet::Model, network: &network::Model) -> Va
     let mut view = json!({
         "id": subnet.id.to_string(),
         "name": subnet.name,
-        "links": links::of(caller, &format!("/network/v2.0/subnets/{}", subnet.id)),
+        "links": links::of(caller, "/network/v2.0/subnets", &subnet.id),
         "network_id": subnet.network_id.to_string(),
         "tenant_id": network.project_id,
         "project_id": network.project_id,

@@ -93,7 +93,7 @@ fn brief(caller: &Caller, volume: &volume::Model) -> Value {
         "id": volume.id.to_string(),
         "name": volume.name,
         "display_name": volume.name,
-        "links": links::of(caller, &format!("/volume/v3/volumes/{}", volume.id)),
+        "links": links::of(caller, "/volume/v3/volumes", &volume.id),
     })
 }
 
@@ -121,7 +121,7 @@ fn full(caller: &Caller, disk: &Disk) -> Value {
         "display_name": volume.name,
         "description": "",
         "display_description": "",
-        "links": links::of(caller, &format!("/volume/v3/volumes/{}", volume.id)),
+        "links": links::of(caller, "/volume/v3/volumes", &volume.id),
         "status": status(volume),
         "size": volume.size,
         "created_at": moment::iso(volume.created_at),
