@@ -278,4 +278,9 @@ async fn a_list_of_many_needs_no_more_statements_than_one_of_two() {
         }
     }
     assert!(long > 20, "{long} long lists");
+    // All that hangs on a server comes with it.
+    for path in ["/compute/v2.0/servers/detail", "/compute/v2.0/servers/2"] {
+        let (statements, _) = counted.of(path).await.unwrap();
+        assert_eq!(statements, 3 + 1, "{path}");
+    }
 }
