@@ -23,6 +23,23 @@ pub struct Cursor {
     pub done: IdSet,
     /// What has been told of the others.
     pub open: BTreeMap<u64, Told>,
+    /// Jobs of the time in which this node was the master, whose end it has not told: it tells
+    /// them although another node is the master now.
+    #[serde(default, skip_serializing_if = "IdSet::is_empty")]
+    pub arrears: IdSet,
+    /// When this node last knew that another one was the master.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_master: Option<OtherMaster>,
+}
+
+/// A moment at which another node was the master: what has ended since then, perhaps nobody has
+/// told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherMaster {
+    /// Seconds since 1970.
+    pub seconds: u64,
+    /// The highest job number that had been given out.
+    pub serial: u64,
 }
 
 /// Why the cursor cannot be read.
@@ -110,6 +127,7 @@ impl Cursor {
             }
             Mark::Done => {
                 self.open.remove(&job);
+                self.arrears.remove(job);
                 self.done.insert(job);
             }
         }
@@ -138,7 +156,13 @@ mod tests {
         };
         cursor.mark(7, Mark::Open(told("running")));
         cursor.mark(8, Mark::Open(told("queued")));
+        cursor.arrears.insert_range(8, 10);
         cursor.mark(8, Mark::Done);
+        assert_eq!(cursor.arrears.numbers().collect::<Vec<_>>(), [9, 10]);
+        cursor.other_master = Some(OtherMaster {
+            seconds: 1_795_364_300,
+            serial: 10,
+        });
         cursor.store(&path).unwrap();
         assert_eq!(Cursor::load(&path).unwrap(), Some(cursor));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);

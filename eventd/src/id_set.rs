@@ -66,6 +66,46 @@ impl IdSet {
         })
     }
 
+    /// Whether there is no number in the set.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// How many numbers are in the set.
+    pub fn count(&self) -> u64 {
+        let lengths = self
+            .ranges
+            .iter()
+            .map(|(first, last)| last.saturating_sub(*first).saturating_add(1));
+        lengths.fold(0, u64::saturating_add)
+    }
+
+    /// The numbers in the set, ascending.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
+        self.ranges.iter().flat_map(|(first, last)| *first..=*last)
+    }
+
+    /// Removes a number.
+    pub fn remove(&mut self, id: u64) {
+        let Some((first, last)) = self.range_before(id) else {
+            return;
+        };
+        if id > last {
+            return;
+        }
+        self.ranges.remove(&first);
+        if let Some(before) = id.checked_sub(1)
+            && first <= before
+        {
+            self.ranges.insert(first, before);
+        }
+        if let Some(after) = id.checked_add(1)
+            && after <= last
+        {
+            self.ranges.insert(after, last);
+        }
+    }
+
     /// The highest number in the set.
     pub fn highest(&self) -> Option<u64> {
         self.ranges.last_key_value().map(|(_, last)| *last)
@@ -125,6 +165,15 @@ mod tests {
             let expected: Vec<_> = (3..=110).filter(|id| !plain.contains(id)).collect();
             assert_eq!(missing, expected);
             assert_eq!(ranges.highest(), plain.last().copied());
+            for _ in 0..10 {
+                let id = random(120);
+                ranges.remove(id);
+                plain.remove(&id);
+            }
+            let numbers: Vec<_> = ranges.numbers().collect();
+            assert_eq!(numbers, plain.iter().copied().collect::<Vec<_>>());
+            assert_eq!(ranges.count(), u64::try_from(plain.len()).unwrap());
+            assert_eq!(ranges.is_empty(), plain.is_empty());
             let json = serde_json::to_string(&ranges).unwrap();
             assert_eq!(serde_json::from_str::<IdSet>(&json).unwrap(), ranges);
         }

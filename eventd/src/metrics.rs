@@ -43,6 +43,9 @@ pub struct Metrics {
     pub master: Gauge,
     /// Jobs that have not ended.
     pub open_jobs: Gauge,
+    /// Jobs of the time as the master, whose end is not told yet though another node is the
+    /// master now.
+    pub jobs_in_arrears: Gauge,
     /// Job files that are to be read.
     pub queue_backlog: Gauge,
     /// Messages in memory that the broker has not confirmed.
@@ -101,6 +104,10 @@ impl Default for Metrics {
         let master = gauge("master", "Whether this node is the cluster's master");
         let open_jobs = gauge("jobs_open", "Jobs that have not ended");
         let queue_backlog = gauge("jobs_to_read", "Job files that are to be read");
+        let jobs_in_arrears = gauge(
+            "jobs_in_arrears",
+            "Jobs of the time as the master, whose end is not told yet though another node is it now",
+        );
         let unconfirmed = gauge(
             "messages_unconfirmed",
             "Messages in memory that the broker has not confirmed",
@@ -121,6 +128,7 @@ impl Default for Metrics {
             connected,
             master,
             open_jobs,
+            jobs_in_arrears,
             queue_backlog,
             unconfirmed,
             outbox_files,

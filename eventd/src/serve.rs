@@ -38,6 +38,9 @@ const OUTBOX_INTERVAL: Duration = Duration::from_secs(30);
 /// How often messages that no queue wanted are tried again.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often it is written down that another node is the master.
+const OTHER_MASTER_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How long the last confirms are waited for at the end.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -102,6 +105,7 @@ struct Engine {
     pace: Pace,
     outbox_looked: Instant,
     probed: Instant,
+    other_noted: Instant,
     queue_missed: bool,
     broker_outage: Outage,
     disk_outage: Outage,
@@ -154,6 +158,7 @@ impl Engine {
             pace: Pace::new(now),
             outbox_looked: now,
             probed: now,
+            other_noted: now,
             queue_missed: true,
             broker_outage: Outage::default(),
             disk_outage: Outage::default(),
@@ -225,8 +230,8 @@ impl Engine {
     }
 
     fn can_read(&self) -> bool {
-        self.role.is_master()
-            && self.stuck.is_empty()
+        // without mastership there is only to read what is in arrears
+        self.stuck.is_empty()
             && self.relay.has_room()
             && if self.relay.wants_more() {
                 self.source.has_work()
@@ -254,10 +259,11 @@ impl Engine {
             };
             for event in events {
                 match event {
-                    Event::Job(job) => {
+                    Event::Job(job) if self.is_told_here(job) => {
                         came = came.saturating_add(1);
                         self.source.changed(job);
                     }
+                    Event::Job(_) => {}
                     Event::Outbox(name) => self.relay.found(name),
                     Event::Ssconf => self.look_at_role(),
                     Event::Lost => self.queue_missed = true,
@@ -265,11 +271,18 @@ impl Engine {
             }
         }
         self.pace.came(Instant::now(), came);
-        if !self.role.is_master() {
-            self.source.forget();
-        }
         if self.queue_missed {
             self.look_at_everything();
+        }
+    }
+
+    /// Whether this node has to tell what happens to a job: all of them as the master, else
+    /// those in arrears.
+    fn is_told_here(&self, job: u64) -> bool {
+        match self.role {
+            Role::Master { .. } => true,
+            Role::Other { .. } => self.source.is_in_arrears(job),
+            Role::Unknown { .. } => false,
         }
     }
 
@@ -289,11 +302,16 @@ impl Engine {
         if let Err(error) = self.relay.rescan() {
             tracing::error!("outbox: {error}");
         }
-        if !self.role.is_master() {
-            self.queue_missed = self.watch.missing().next().is_some();
-            return;
+        match self.role {
+            Role::Master { .. } => self.rescan(),
+            Role::Other { .. } => {
+                self.queue_missed = self.watch.missing().next().is_some();
+                self.follow_other_master();
+            }
+            Role::Unknown { .. } => {
+                self.queue_missed = self.watch.missing().next().is_some();
+            }
         }
-        self.rescan();
     }
 
     fn rescan(&mut self) {
@@ -344,16 +362,81 @@ impl Engine {
         }
         if !role.is_master() {
             self.source.forget();
-            if self.role.is_master() {
-                self.source.set_master(false);
-                self.safe_cursor.master = false;
-                self.cursor_writer.moved();
+        }
+        let other = matches!(role, Role::Other { .. });
+        self.role = role;
+        if other {
+            self.follow_other_master();
+        }
+    }
+
+    /// Another node is the master: what this one had to tell until then, and has not, it still
+    /// tells; the new master takes what is older than its window as told.
+    fn follow_other_master(&mut self) {
+        let cluster = match self.ssconf.cluster_name() {
+            Ok(cluster) => cluster,
+            Err(error) => {
+                tracing::debug!("{error}");
+                self.queue_missed = true;
+                return;
+            }
+        };
+        self.belong_to(&cluster);
+        if !self.source.cursor().master {
+            self.source.take_up_arrears();
+            return;
+        }
+        if let Err(error) = self.source.hand_over() {
+            self.queue_missed = true;
+            if self.watch_outage.fails(Instant::now()).is_some() {
+                let queue = self.config.queue_dir.display();
+                tracing::warn!("cannot look through {queue}: {error}");
+            }
+            return;
+        }
+        // What is under way or could not be written is not safe yet: after a restart it is in
+        // arrears as well.
+        let mut arrears = self.source.cursor().arrears.clone();
+        for (_, job, mark) in &self.marks {
+            if *mark == Mark::Done {
+                arrears.insert(*job);
             }
         }
-        self.role = role;
+        let count = arrears.count();
+        self.safe_cursor();
+        self.safe_cursor.master = false;
+        self.safe_cursor.arrears = arrears;
+        self.note_other_master();
+        let cursor = self.safe_cursor.clone();
+        self.cursor_writer.write(Instant::now(), &cursor);
+        if count > 0 {
+            tracing::info!(
+                jobs = count,
+                "jobs of the time as the master are not told yet: telling how they end"
+            );
+        }
+    }
+
+    /// Notes that another node is the master now.
+    fn note_other_master(&mut self) {
+        self.other_noted = Instant::now();
+        let seconds = EventTime::now().since_epoch().as_secs();
+        self.safe_cursor.other_master = Some(self.source.note_other_master(seconds));
+        self.cursor_writer.moved();
     }
 
     fn begin_mastership(&mut self, cluster: &str) {
+        self.belong_to(cluster);
+        if matches!(self.role, Role::Other { .. }) {
+            // this daemon was there until now
+            self.note_other_master();
+        }
+        self.rescan();
+    }
+
+    /// Begins with an empty cursor if the present one is another cluster's, or nobody's: job
+    /// numbers of another cluster mean nothing here.
+    fn belong_to(&mut self, cluster: &str) {
         if self.source.cursor().cluster != cluster {
             let cursor = Cursor {
                 cluster: cluster.to_owned(),
@@ -363,7 +446,6 @@ impl Engine {
             self.safe_cursor = cursor;
             self.marks.clear();
         }
-        self.rescan();
     }
 
     /// Writes down, before anything is told, from where on this master tells everything: one
@@ -377,9 +459,6 @@ impl Engine {
 
     fn read_jobs(&mut self) {
         self.look_at_role();
-        if !self.role.is_master() {
-            return;
-        }
         let limit = if self.relay.wants_more() {
             JOBS_AT_A_TIME
         } else {
@@ -508,10 +587,18 @@ impl Engine {
             self.outbox_looked = now;
             self.look_after_outbox();
         }
+        if self.is_other_master_due(now) {
+            self.note_other_master();
+        }
         if self.cursor_writer.is_due(now) {
             let cursor = self.safe_cursor().clone();
             self.cursor_writer.begin(now, cursor);
         }
+    }
+
+    fn is_other_master_due(&self, now: Instant) -> bool {
+        matches!(self.role, Role::Other { .. })
+            && now.saturating_duration_since(self.other_noted) > OTHER_MASTER_INTERVAL
     }
 
     fn measure(&mut self) {
@@ -524,6 +611,12 @@ impl Engine {
         Metrics::set(&metrics.master, self.role.is_master());
         Metrics::set(&metrics.open_jobs, self.source.cursor().open.len());
         Metrics::set(&metrics.queue_backlog, self.source.backlog());
+        let arrears = if self.role.is_master() {
+            0
+        } else {
+            self.source.cursor().arrears.count()
+        };
+        Metrics::set(&metrics.jobs_in_arrears, arrears);
         Metrics::set(&metrics.unconfirmed, self.relay.unconfirmed());
     }
 
@@ -594,6 +687,9 @@ impl Engine {
             Err(error) => self.note_disk(Err(error)),
         }
         self.advance();
+        if self.is_other_master_due(Instant::now() + OTHER_MASTER_INTERVAL) {
+            self.note_other_master();
+        }
         let cursor = self.safe_cursor().clone();
         self.cursor_writer.write(Instant::now(), &cursor);
         tracing::info!("ended");

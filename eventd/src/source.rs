@@ -10,7 +10,7 @@ use agents::ganeti::job::{self, Job, JobError};
 use agents::outbox::Entry;
 
 use crate::config_cache::ConfigCache;
-use crate::cursor::{Cursor, Mark};
+use crate::cursor::{Cursor, Mark, OtherMaster};
 use crate::id_set::IdSet;
 use crate::job::{Context, Told, events};
 
@@ -123,6 +123,43 @@ impl Source {
         self.cursor.master = master;
     }
 
+    /// Notes that another node is the master now, and that it has given out job numbers as
+    /// far as the queue on this node says.
+    pub fn note_other_master(&mut self, seconds: u64) -> OtherMaster {
+        let other = OtherMaster {
+            seconds,
+            serial: read_serial(&self.queue),
+        };
+        self.cursor.other_master = Some(other);
+        other
+    }
+
+    /// Ends being the master: the jobs that the cursor does not have are this node's to tell,
+    /// even now; nobody else may know of them. They are read next.
+    ///
+    /// # Errors
+    /// The queue cannot be listed.
+    pub fn hand_over(&mut self) -> io::Result<()> {
+        let (present, highest) = self.list()?;
+        self.numbers_began_anew();
+        let mut arrears = IdSet::default();
+        for id in self.cursor.done.missing(1, highest) {
+            if present.contains(&id) || archive_path(&self.queue, id).exists() {
+                arrears.insert(id);
+            }
+        }
+        self.cursor.arrears = arrears;
+        self.cursor.master = false;
+        self.take_up_arrears();
+        Ok(())
+    }
+
+    /// Reads (again) all that is in arrears.
+    pub fn take_up_arrears(&mut self) {
+        self.forget();
+        self.rescan = self.cursor.arrears.numbers().collect();
+    }
+
     /// Drops what is still to be read: this node is not the master any more.
     pub fn forget(&mut self) {
         self.live.clear();
@@ -178,13 +215,7 @@ impl Source {
     /// # Errors
     /// The queue cannot be listed.
     pub fn rescan(&mut self, extent: Extent) -> io::Result<usize> {
-        // The serial first: a job submitted in between is announced by inotify.
-        let serial = read_serial(&self.queue);
-        let mut present = BTreeSet::new();
-        for file in fs::read_dir(&self.queue)? {
-            present.extend(job::id_of_name(file?.file_name().as_encoded_bytes()));
-        }
-        let highest = present.last().copied().unwrap_or(0).max(serial);
+        let (present, highest) = self.list()?;
         self.numbers_began_anew();
         if extent != Extent::All {
             self.assume_old_archive(highest, &present);
@@ -213,20 +244,43 @@ impl Source {
         Ok(self.rescan.len())
     }
 
+    /// The jobs whose files are in the queue, and the highest number that was given out.
+    fn list(&self) -> io::Result<(BTreeSet<u64>, u64)> {
+        // The serial first: a job submitted in between is announced by inotify.
+        let serial = read_serial(&self.queue);
+        let mut present = BTreeSet::new();
+        for file in fs::read_dir(&self.queue)? {
+            present.extend(job::id_of_name(file?.file_name().as_encoded_bytes()));
+        }
+        let highest = present.last().copied().unwrap_or(0).max(serial);
+        Ok((present, highest))
+    }
+
     /// Without a cursor, or with an old one: what is archived, but for the newest, another
-    /// master has told.
+    /// master has told; but not what is in arrears, and not what came after another node was
+    /// last seen to be the master.
     fn assume_old_archive(&mut self, highest: u64, present: &BTreeSet<u64>) {
+        let seen = self
+            .cursor
+            .other_master
+            .map_or(highest, |other| other.serial);
         let oldest_kept = present
             .first()
             .copied()
             .unwrap_or(highest)
-            .min(highest.saturating_sub(NUMBERS_IN_FLIGHT));
-        if let Some(last) = oldest_kept.checked_sub(1) {
-            self.cursor.done.insert_range(0, last);
+            .min(highest.min(seen).saturating_sub(NUMBERS_IN_FLIGHT));
+        let mut first = 0;
+        let kept = self.cursor.arrears.numbers();
+        for end in kept.take_while(|id| *id < oldest_kept).chain([oldest_kept]) {
+            if let Some(last) = end.checked_sub(1) {
+                self.cursor.done.insert_range(first, last);
+            }
+            first = end.saturating_add(1);
         }
     }
 
-    /// Those of `jobs` whose file was last written more than `window` before the newest.
+    /// Those of `jobs` that another master has told: whose file was last written more than
+    /// `window` before the newest, and before another node was last seen to be the master.
     fn older_than(&self, jobs: &VecDeque<u64>, window: Duration) -> BTreeSet<u64> {
         let written: Vec<(u64, SystemTime)> = jobs
             .iter()
@@ -236,13 +290,17 @@ impl Source {
                 Some((*id, file.ok()?.modified().ok()?))
             })
             .collect();
+        let seen = self.cursor.other_master.and_then(|other| {
+            SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(other.seconds))
+        });
         let newest = written.iter().map(|(_, time)| *time).max();
+        let newest = newest.map(|newest| seen.map_or(newest, |seen| newest.min(seen)));
         let Some(limit) = newest.and_then(|newest| newest.checked_sub(window)) else {
             return BTreeSet::new();
         };
         written
             .into_iter()
-            .filter(|(_, time)| *time < limit)
+            .filter(|(id, time)| *time < limit && !self.cursor.arrears.contains(*id))
             .map(|(id, _)| id)
             .collect()
     }
@@ -286,6 +344,8 @@ impl Source {
         );
         self.cursor.done = IdSet::default();
         self.cursor.open.clear();
+        self.cursor.arrears = IdSet::default();
+        self.cursor.other_master = None;
         true
     }
 
@@ -306,6 +366,16 @@ impl Source {
             }
             Err(ReadFault::Gone) => {
                 self.again.remove(&id);
+                if self.is_in_arrears(id) {
+                    tracing::warn!(job = id, "its file is gone: its end is not told");
+                    self.cursor.mark(id, Mark::Done);
+                    return Some(Batch {
+                        entries: Vec::new(),
+                        job: id,
+                        written: None,
+                        mark: Mark::Done,
+                    });
+                }
                 tracing::debug!(job = id, "its file is gone");
                 None
             }
@@ -331,7 +401,8 @@ impl Source {
         let told = self.cursor.open.get(&job.id);
         let now = Told::all_of(job);
         let done = job.is_final();
-        if !done && told == Some(&now) {
+        if !done && (told == Some(&now) || self.is_in_arrears(job.id)) {
+            // What is still under way, the master tells.
             return None;
         }
         let entries = if quiet && done {
@@ -353,6 +424,12 @@ impl Source {
             written,
             mark,
         })
+    }
+
+    /// Whether another node is the master, and the end of this job is this one's to tell all
+    /// the same.
+    pub fn is_in_arrears(&self, job: u64) -> bool {
+        !self.cursor.master && self.cursor.arrears.contains(job)
     }
 
     fn try_again(&mut self, id: u64, pause: Duration, limit: u32, reason: &str) {

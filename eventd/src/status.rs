@@ -36,11 +36,18 @@ pub fn status(config: &Config) -> String {
     say(
         "jobs",
         match Cursor::load(&config.cursor_file) {
-            Ok(Some(cursor)) => format!(
-                "{} open, newest ended {}",
-                cursor.open.len(),
-                cursor.done.highest().unwrap_or(0)
-            ),
+            Ok(Some(cursor)) => {
+                let mut jobs = format!(
+                    "{} open, newest ended {}",
+                    cursor.open.len(),
+                    cursor.done.highest().unwrap_or(0)
+                );
+                if !cursor.master && !cursor.arrears.is_empty() {
+                    let count = cursor.arrears.count();
+                    let _ = write!(jobs, ", {count} of the time as the master not told yet");
+                }
+                jobs
+            }
             Ok(None) => "none told yet".to_owned(),
             Err(error) => error.to_string(),
         },
