@@ -229,6 +229,8 @@ struct KeystoneFile {
     timeout_seconds: u64,
     cache_seconds: u64,
     admin_roles: Vec<String>,
+    admin_projects: Vec<String>,
+    manager_roles: Vec<String>,
     user_roles: Vec<String>,
     create_projects: bool,
     projects: BTreeMap<String, String>,
@@ -247,6 +249,8 @@ impl Default for KeystoneFile {
             timeout_seconds: 10,
             cache_seconds: 60,
             admin_roles: vec!["admin".to_owned()],
+            admin_projects: Vec::new(),
+            manager_roles: vec!["manager".to_owned()],
             user_roles: vec!["member".to_owned()],
             create_projects: true,
             projects: BTreeMap::new(),
@@ -275,8 +279,14 @@ pub struct Keystone {
     pub timeout: Duration,
     /// How long its answer is believed.
     pub cache: Duration,
-    /// The names of roles that make an administrator here.
+    /// The names of roles that make an administrator: of the cloud in a token for one of
+    /// [`Self::admin_projects`], of the token's project in any other.
     pub admin_roles: Vec<String>,
+    /// The ids of the projects there whose administrators administer the cloud; none: a token of
+    /// Keystone's makes no administrator of the cloud.
+    pub admin_projects: Vec<String>,
+    /// The names of roles that make an administrator of the token's project.
+    pub manager_roles: Vec<String>,
     /// The names of roles that make a user here.
     pub user_roles: Vec<String>,
     /// Whether a project that was never seen is made here.
@@ -509,6 +519,8 @@ impl Config {
                     timeout: Duration::from_secs(timeout),
                     cache: Duration::from_secs(file.keystone.cache_seconds),
                     admin_roles: file.keystone.admin_roles,
+                    admin_projects: file.keystone.admin_projects,
+                    manager_roles: file.keystone.manager_roles,
                     user_roles: file.keystone.user_roles,
                     create_projects: file.keystone.create_projects,
                     projects: file.keystone.projects,

@@ -325,10 +325,7 @@ async fn who_had_an_address_is_known_when_it_has_it_no_more() {
     let path = "/network/v2.0/address-history";
     let asked = format!("{path}?address={address}");
     central.get(&asked).await.fault(403, "forbidden");
-    done(
-        &central,
-        &["project", "join", "wonderland", "alice", "--admin"],
-    );
+    done(&central, &["user", "grant-admin", "alice"]);
     until("the role", async || central.get(&asked).await.status == 200).await;
     let rows = central.get(&asked).await.expect(200)["address_history"].take();
     assert_eq!(rows.as_array().unwrap().len(), 2, "{rows}");
@@ -351,10 +348,7 @@ async fn who_had_an_address_is_known_when_it_has_it_no_more() {
 async fn every_list_comes_in_pages_and_tells_what_has_changed() {
     let central = Central::start().await;
     let image = central.id_of("/compute/v2.0/images", "busybox").await;
-    done(
-        &central,
-        &["project", "join", "wonderland", "alice", "--admin"],
-    );
+    done(&central, &["user", "grant-admin", "alice"]);
     let images = "/image/v2/images";
     // It is known after two seconds at most that she may.
     until("the role", async || {

@@ -733,7 +733,7 @@ async fn hosts_are_for_administrators() {
         .await
         .unwrap();
     database
-        .execute_unprepared("UPDATE memberships SET role = 'admin'")
+        .execute_unprepared("UPDATE users SET admin = 1")
         .await
         .unwrap();
     central.create("running", &[]).await;

@@ -18,6 +18,7 @@ use crate::api::caller::digest;
 use crate::api::identity::passwords;
 use crate::api::quota::Resource;
 use crate::config::Config;
+use crate::ganeti::image::{DiskFormat, check_source};
 use crate::ganeti::pools;
 use crate::model::entity::{
     backend, flavor, image, membership, network, project, quota, subnet, token, user,
@@ -63,6 +64,10 @@ struct UserSeed {
     token: Option<String>,
     /// The first one is the default.
     projects: Vec<String>,
+    /// Those of `projects` that the user administers.
+    #[serde(default)]
+    administers: Vec<String>,
+    /// An administrator of the cloud.
     #[serde(default)]
     admin: bool,
 }
@@ -305,6 +310,13 @@ async fn user(transaction: &DatabaseTransaction, entry: &UserSeed) -> anyhow::Re
     let Some(first) = entry.projects.first() else {
         bail!("projects: a user needs at least one");
     };
+    if let Some(name) = entry
+        .administers
+        .iter()
+        .find(|name| !entry.projects.contains(name))
+    {
+        bail!("administers: {name:?} is not in projects");
+    }
     let default = project_id(transaction, first).await?;
     let found = user::Entity::find()
         .filter(user::Column::Name.eq(entry.name.as_str()))
@@ -342,19 +354,29 @@ async fn user(transaction: &DatabaseTransaction, entry: &UserSeed) -> anyhow::Re
     };
     for name in &entry.projects {
         let project = project_id(transaction, name).await?;
+        let role = match entry.administers.contains(name) {
+            true => membership::Role::Manager,
+            false => membership::Role::Member,
+        };
         let key = (user.id.clone(), project.clone());
-        if membership::Entity::find_by_id(key)
-            .one(transaction)
-            .await?
-            .is_none()
-        {
-            membership::ActiveModel {
-                user_id: ActiveValue::Set(user.id.clone()),
-                project_id: ActiveValue::Set(project),
-                role: ActiveValue::Set("member".to_owned()),
+        let found = membership::Entity::find_by_id(key).one(transaction).await?;
+        match found {
+            None => {
+                membership::ActiveModel {
+                    user_id: ActiveValue::Set(user.id.clone()),
+                    project_id: ActiveValue::Set(project),
+                    role: ActiveValue::Set(role.name().to_owned()),
+                }
+                .insert(transaction)
+                .await?;
             }
-            .insert(transaction)
-            .await?;
+            // A role that was given since is not taken back.
+            Some(found) if role > found.role() => {
+                let mut row = found.into_active_model();
+                row.role = ActiveValue::Set(role.name().to_owned());
+                row.update(transaction).await?;
+            }
+            Some(_) => {}
         }
     }
     if let Some(text) = &entry.token {
@@ -488,6 +510,13 @@ async fn flavor(transaction: &DatabaseTransaction, entry: &FlavorSeed) -> anyhow
 }
 
 async fn image(transaction: &DatabaseTransaction, entry: &ImageSeed) -> anyhow::Result<()> {
+    // An OS definition that makes images by itself needs neither.
+    if !entry.source.is_empty() {
+        check_source(&entry.source)?;
+    }
+    if !entry.format.is_empty() {
+        DiskFormat::parse(&entry.format)?;
+    }
     let found = image::Entity::find()
         .filter(image::Column::Name.eq(entry.name.as_str()))
         .filter(image::Column::DeletedAt.is_null())

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use sha2::{Digest, Sha256};
 
+use super::authorization::{self, Role};
 use super::context::Context;
 use super::dialect::Dialect;
 use super::fault::Fault;
@@ -22,7 +23,8 @@ use crate::model::moment;
 pub struct Caller {
     pub user_id: String,
     pub project_id: String,
-    pub admin: bool,
+    /// The role in the project.
+    pub role: Role,
     /// What the caller showed.
     pub token: Token,
     pub dialect: Dialect,
@@ -69,9 +71,12 @@ impl FromRequestParts<Context> for Caller {
         let identity = identify(api, given)
             .await?
             .ok_or_else(|| Fault::unauthorized("the token is not known, or has expired"))?;
+        let route = parts.extensions.get::<MatchedPath>();
+        let route = route.map_or(parts.uri.path(), MatchedPath::as_str);
+        authorization::permit(identity.role, &parts.method, route)?;
         let project_id = identity.token.project_id.as_ref();
         Ok(Self {
-            admin: identity.admin,
+            role: identity.role,
             token: shown,
             user_id: identity.user.id.clone(),
             project_id: project_id.unwrap_or(&identity.user.project_id).clone(),
@@ -198,13 +203,13 @@ async fn look_up(api: &Context, digest: &str) -> Result<Owner, Fault> {
     let role = membership::Entity::find_by_id((user.id.clone(), project))
         .one(api.database())
         .await?
-        .map(|membership| membership.role);
+        .map(|membership| membership.role());
     // Who was put out of a project has no business there, whatever the token says.
     let Some(role) = role else {
         return Ok(Owner::Gone);
     };
     Ok(Owner::Ours(Arc::new(Identity {
-        admin: user.admin || role == "admin",
+        role: Role::new(user.admin, role),
         token,
         user,
         external: false,

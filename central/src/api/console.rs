@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::authorization::Purpose;
 use super::body::Field;
 use super::caller::Caller;
 use super::context::Context;
@@ -79,7 +80,8 @@ fn place(server: i64, instance: &Value) -> Result<Place, Fault> {
 }
 
 async fn find(api: &Context, caller: &Caller, id: &str) -> Result<Place, Fault> {
-    let server: server::Model = find::server(api.database(), caller, id).await?;
+    let server: server::Model =
+        find::server_for(api.database(), caller, id, Purpose::Operate).await?;
     if server.state != STARTED || server.deleted_at.is_some() {
         return Err(caller
             .dialect

@@ -5,6 +5,7 @@ use sea_orm::{
     Select,
 };
 
+use super::authorization::{self, Privilege, Purpose};
 use super::caller::Caller;
 use super::fault::Fault;
 use crate::model::entity::{address, flavor, image, keypair, network, port, server, subnet};
@@ -17,18 +18,13 @@ pub fn number(what: &str, text: &str) -> Result<i64, Fault> {
         .ok_or_else(|| Fault::not_found(what, text))
 }
 
-/// A server of the caller's project, also one that is deleted.
+/// A server of the caller's project, to be shown; also one that is deleted.
 pub async fn server(
     database: &impl ConnectionTrait,
     caller: &Caller,
     id: &str,
 ) -> Result<server::Model, Fault> {
-    let number = number("server", id)?;
-    server::Entity::find_by_id(number)
-        .filter(server::Column::ProjectId.eq(caller.project_id.as_str()))
-        .one(database)
-        .await?
-        .ok_or_else(|| Fault::not_found("server", id))
+    server_for(database, caller, id, Purpose::Show).await
 }
 
 /// A server of the caller's project that is not deleted, locked for a change.
@@ -45,12 +41,45 @@ pub async fn server_for_change(
         .one(database)
         .await?
         .ok_or_else(|| Fault::not_found("server", id))?;
-    if server.suspended {
-        return Err(Fault::forbidden(
-            "the server is suspended by its administrator",
-        ));
-    }
+    authorization::permit_server(&server, Purpose::Operate)?;
     Ok(server)
+}
+
+/// A server of the caller's project, also one that is deleted, for a purpose.
+///
+/// # Errors
+/// 404; 403: the server is suspended, and the purpose is more than to show it.
+pub async fn server_for(
+    database: &impl ConnectionTrait,
+    caller: &Caller,
+    id: &str,
+    purpose: Purpose,
+) -> Result<server::Model, Fault> {
+    let number = number("server", id)?;
+    let server = server::Entity::find_by_id(number)
+        .filter(server::Column::ProjectId.eq(caller.project_id.as_str()))
+        .one(database)
+        .await?
+        .ok_or_else(|| Fault::not_found("server", id))?;
+    authorization::permit_server(&server, purpose)?;
+    Ok(server)
+}
+
+/// Refuses a change of what is attached to a suspended server; what is attached to none passes.
+///
+/// # Errors
+/// 403; the database fails.
+pub async fn permit_attached(
+    database: &impl ConnectionTrait,
+    server_id: Option<i64>,
+) -> Result<(), Fault> {
+    let Some(id) = server_id else {
+        return Ok(());
+    };
+    match server::Entity::find_by_id(id).one(database).await? {
+        Some(server) => authorization::permit_server(&server, Purpose::Operate),
+        None => Ok(()),
+    }
 }
 
 /// A floating IP of the caller's project, locked for a change.
@@ -79,7 +108,7 @@ pub async fn flavor(
     flavor::Entity::find_by_id(number)
         .one(database)
         .await?
-        .filter(|flavor| flavor.public || caller.admin)
+        .filter(|flavor| flavor.public || caller.role.has(Privilege::HiddenFlavors))
         .ok_or_else(|| Fault::not_found("flavor", id))
 }
 
@@ -200,8 +229,8 @@ pub async fn own_network(
         .one(database)
         .await?
         .ok_or_else(|| Fault::not_found("network", id))?;
-    if network.public && !caller.admin {
-        return Err(Fault::forbidden(format!("network {id} is public")));
+    if network.public {
+        caller.role.require(Privilege::PublicNetworks)?;
     }
     Ok(network)
 }
@@ -232,11 +261,13 @@ pub async fn port_for_change(
     caller: &Caller,
     id: &str,
 ) -> Result<port::Model, Fault> {
-    own_port(caller, id)?
+    let port = own_port(caller, id)?
         .lock_exclusive()
         .one(database)
         .await?
-        .ok_or_else(|| Fault::not_found("port", id))
+        .ok_or_else(|| Fault::not_found("port", id))?;
+    permit_attached(database, port.server_id).await?;
+    Ok(port)
 }
 
 /// A port of the caller's project.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::authorization::Role;
 use crate::model::entity::{token, user};
 
 /// How long what was looked up is good.
@@ -21,7 +22,8 @@ const MOST: usize = 10_000;
 pub struct Identity {
     pub token: token::Model,
     pub user: user::Model,
-    pub admin: bool,
+    /// The role in the project of the token.
+    pub role: Role,
     /// The external Keystone's, not ours.
     pub external: bool,
 }
@@ -131,7 +133,7 @@ mod tests {
                 project_id: String::new(),
                 created_at: 0,
             },
-            admin: false,
+            role: Role::Member,
             external: false,
         })
     }

@@ -2,6 +2,7 @@
 
 mod account;
 mod attachment;
+pub mod authorization;
 pub mod body;
 pub mod caller;
 pub mod compute;

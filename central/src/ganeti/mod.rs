@@ -6,6 +6,7 @@ pub mod allocation;
 pub mod capacity;
 pub mod certificate;
 pub mod clients;
+pub mod image;
 pub mod intent;
 pub mod job;
 pub mod label;

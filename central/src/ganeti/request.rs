@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::image::{DiskFormat, ImageError, check_source};
 use super::naming::Naming;
 use crate::model::entity::{backend, flavor, image, network, subnet};
 
@@ -141,7 +142,10 @@ pub struct Creation<'a> {
 }
 
 /// Creates and starts an instance.
-pub fn create(naming: &Naming, creation: &Creation<'_>) -> Request {
+///
+/// # Errors
+/// The image has a source or a disk format that no node may get.
+pub fn create(naming: &Naming, creation: &Creation<'_>) -> Result<Request, ImageError> {
     let Creation {
         flavor,
         image,
@@ -173,7 +177,7 @@ pub fn create(naming: &Naming, creation: &Creation<'_>) -> Request {
             "minmem": flavor.ram,
             "maxmem": flavor.ram,
         },
-        "osparams": os_params(backend, image, creation.config_url),
+        "osparams": os_params(backend, image, creation.config_url)?,
         "ip_check": false,
         "name_check": false,
         "wait_for_sync": false,
@@ -191,16 +195,21 @@ pub fn create(naming: &Naming, creation: &Creation<'_>) -> Request {
             map.insert("tags".to_owned(), json!(creation.tags));
         }
     }
-    Request {
+    Ok(Request {
         body: Some(body),
         networks: creation.nics.iter().map(|nic| nic.network_id).collect(),
         ..Request::new(Verb::Post, "/2/instances".to_owned())
-    }
+    })
 }
 
 /// The OS parameters: the backend's, then the image's; `img_id` and `img_format` for an image
 /// that says where it is and what it is; `config_url` unless an operator has set another one.
-fn os_params(backend: &backend::Model, image: &image::Model, config_url: Option<&str>) -> Value {
+fn os_params(
+    backend: &backend::Model,
+    image: &image::Model,
+    config_url: Option<&str>,
+) -> Result<Value, ImageError> {
+    check(image)?;
     let mut params = Map::new();
     for source in [&backend.os_params, &image.os_params] {
         if let Some(map) = source.as_object() {
@@ -217,7 +226,19 @@ fn os_params(backend: &backend::Model, image: &image::Model, config_url: Option<
             .entry("config_url".to_owned())
             .or_insert_with(|| json!(url));
     }
-    Value::Object(params)
+    Ok(Value::Object(params))
+}
+
+/// Checks what the OS definition will be told of an image; an image without a source or a format
+/// is made by an OS definition that needs none.
+fn check(image: &image::Model) -> Result<(), ImageError> {
+    if !image.source.is_empty() {
+        check_source(&image.source)?;
+    }
+    if !image.format.is_empty() {
+        DiskFormat::parse(&image.format)?;
+    }
+    Ok(())
 }
 
 fn instance(naming: &Naming, server_id: i64, rest: &str) -> String {

@@ -79,6 +79,20 @@ pub async fn password(database: &DatabaseConnection, name: &str) -> anyhow::Resu
     changed(done.rows_affected, "user", name, "has another password")
 }
 
+pub async fn grant(database: &DatabaseConnection, name: &str, on: bool) -> anyhow::Result<()> {
+    let user = user(database, name).await?;
+    let done = user::Entity::update_many()
+        .col_expr(user::Column::Admin, Expr::value(on))
+        .filter(user::Column::Id.eq(user.id))
+        .exec(database)
+        .await?;
+    let now = match on {
+        true => "administrator of the cloud",
+        false => "not an administrator of the cloud",
+    };
+    changed(done.rows_affected, "user", name, now)
+}
+
 pub async fn open(database: &DatabaseConnection, name: &str, on: bool) -> anyhow::Result<()> {
     let project = project(database, name).await?;
     let done = project::Entity::update_many()
@@ -98,11 +112,14 @@ pub async fn join(
 ) -> anyhow::Result<()> {
     let project = project(database, project_name).await?;
     let user = user(database, user_name).await?;
-    let role = if admin { "admin" } else { "member" };
+    let role = match admin {
+        true => membership::Role::Manager,
+        false => membership::Role::Member,
+    };
     let row = membership::ActiveModel {
         user_id: ActiveValue::Set(user.id),
         project_id: ActiveValue::Set(project.id),
-        role: ActiveValue::Set(role.to_owned()),
+        role: ActiveValue::Set(role.name().to_owned()),
     };
     let key = [membership::Column::UserId, membership::Column::ProjectId];
     membership::Entity::insert(row)
@@ -113,7 +130,11 @@ pub async fn join(
         )
         .exec_without_returning(database)
         .await?;
-    println!("user {user_name}: {role} of project {project_name}");
+    let title = match role {
+        membership::Role::Manager => "administrator",
+        membership::Role::Member => "member",
+    };
+    println!("user {user_name}: {title} of project {project_name}");
     Ok(())
 }
 

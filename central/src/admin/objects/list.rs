@@ -35,8 +35,15 @@ async fn user_names(database: &DatabaseConnection) -> Result<HashMap<String, Str
 pub async fn users(database: &DatabaseConnection) -> anyhow::Result<Table> {
     let names = project_names(database).await?;
     let mut projects: HashMap<String, Vec<String>> = HashMap::new();
+    let mut administered: HashMap<String, Vec<String>> = HashMap::new();
     for membership in membership::Entity::find().all(database).await? {
         let name = names.get(&membership.project_id);
+        if membership.role() == membership::Role::Manager {
+            administered
+                .entry(membership.user_id.clone())
+                .or_default()
+                .extend(name.cloned());
+        }
         projects
             .entry(membership.user_id)
             .or_default()
@@ -49,6 +56,8 @@ pub async fn users(database: &DatabaseConnection) -> anyhow::Result<Table> {
     let rows = users.into_iter().map(|user| {
         let mut joined = projects.remove(&user.id).unwrap_or_default();
         joined.sort();
+        let mut administers = administered.remove(&user.id).unwrap_or_default();
+        administers.sort();
         vec![
             json!(user.id),
             json!(user.name),
@@ -56,10 +65,19 @@ pub async fn users(database: &DatabaseConnection) -> anyhow::Result<Table> {
             json!(user.enabled),
             json!(user.admin),
             json!(joined.join(" ")),
+            json!(administers.join(" ")),
         ]
     });
     Ok(Table {
-        columns: &["id", "name", "email", "enabled", "admin", "projects"],
+        columns: &[
+            "id",
+            "name",
+            "email",
+            "enabled",
+            "admin",
+            "projects",
+            "administers",
+        ],
         rows: rows.collect(),
     })
 }

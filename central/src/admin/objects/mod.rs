@@ -39,6 +39,10 @@ pub enum User {
     Disable(Named),
     /// Give one another password, which is read from standard input
     Password(Named),
+    /// Make a user an administrator of the cloud, in every project that the user works in
+    GrantAdmin(Named),
+    /// Make a user an administrator of the cloud no more; roles in projects stay
+    RevokeAdmin(Named),
 }
 
 /// What to do with projects.
@@ -50,13 +54,13 @@ pub enum Project {
     Enable(Named),
     /// Let nobody log in to it
     Disable(Named),
-    /// Make a user a member
+    /// Make a user a member, or give a member another role
     Join {
         /// The project's name or id
         project: String,
         /// The user's name or id
         user: String,
-        /// Make an administrator of the project
+        /// Make an administrator of the project, not of the cloud: see `user grant-admin`
         #[arg(long)]
         admin: bool,
     },
@@ -221,6 +225,8 @@ pub async fn run(config: &Config, command: Command) -> anyhow::Result<()> {
         Command::User(User::Enable(user)) => change::enable(database, &user.name, true).await,
         Command::User(User::Disable(user)) => change::enable(database, &user.name, false).await,
         Command::User(User::Password(user)) => change::password(database, &user.name).await,
+        Command::User(User::GrantAdmin(user)) => change::grant(database, &user.name, true).await,
+        Command::User(User::RevokeAdmin(user)) => change::grant(database, &user.name, false).await,
         Command::Project(Project::List(shown)) => shown.print(list::projects(database).await?),
         Command::Project(Project::Enable(project)) => {
             change::open(database, &project.name, true).await

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter};
 
+use crate::api::authorization::Purpose;
 use crate::api::body::{Body, Field};
 use crate::api::caller::Caller;
 use crate::api::context::Context;
@@ -25,8 +26,9 @@ pub async fn act(
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Response, Fault> {
-    // Who may not know of the server is not told what is wrong with the body.
-    find::server(api.database(), &caller, &id).await?;
+    // A caller who may not know of the server is not told what is wrong with the body; and every
+    // action, consoles included, is refused for a suspended server.
+    find::server_for(api.database(), &caller, &id, Purpose::Operate).await?;
     let object = body.object()?;
     if object.len() != 1 {
         return Err(Fault::bad_request(format!(

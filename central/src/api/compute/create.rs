@@ -176,7 +176,10 @@ async fn write_down(
         tags: &labels,
         config_url: told.as_ref().map(|(url, _)| url.as_str()),
     };
-    let request = request::create(&api.ganeti().naming, &creation);
+    let request = request::create(&api.ganeti().naming, &creation).map_err(|error| {
+        tracing::error!(image = image.id, %error, "an image that no node may get");
+        Fault::conflict(format!("image {} cannot be used: {error}", image.id))
+    })?;
     let intent = intent::write(
         &transaction,
         backend.id,

@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
 
+use crate::api::authorization::Privilege;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
@@ -50,7 +51,7 @@ async fn all(
     let mut query = flavor::Entity::find()
         .filter(flavor::Column::DeletedAt.is_null())
         .order_by_asc(flavor::Column::Id);
-    if !caller.admin {
+    if !caller.role.has(Privilege::HiddenFlavors) {
         query = query.filter(flavor::Column::Public.eq(true));
     }
     // OpenStack clients say `None` for "public or not".

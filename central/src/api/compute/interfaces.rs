@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
 
+use crate::api::authorization::Purpose;
 use crate::api::body::Body;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
@@ -70,7 +71,7 @@ pub async fn create(
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Json<Value>, Fault> {
-    find::server(api.database(), &caller, &id).await?;
+    find::server_for(api.database(), &caller, &id, Purpose::Operate).await?;
     let wanted = body.member("interfaceAttachment")?;
     if let Some(field) = wanted.get("port_id") {
         let port = field.reference()?;

@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use sea_orm::DatabaseTransaction;
 use serde_json::{Value, json};
 
+use crate::api::authorization::Purpose;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
@@ -49,7 +50,7 @@ pub async fn tell(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Fault> {
-    let server = find::server(api.database(), &caller, &id).await?;
+    let server = find::server_for(api.database(), &caller, &id, Purpose::Operate).await?;
     let secret = secret(&caller, server.id);
     let password = one_shot::take(api.database(), Kind::Password, &secret)
         .await?
@@ -63,7 +64,7 @@ pub async fn forget(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Fault> {
-    let server = find::server(api.database(), &caller, &id).await?;
+    let server = find::server_for(api.database(), &caller, &id, Purpose::Operate).await?;
     let secret = secret(&caller, server.id);
     if one_shot::forget(api.database(), Kind::Password, &secret).await? {
         Ok(StatusCode::NO_CONTENT)

@@ -4,6 +4,7 @@
 use sea_orm::{ActiveValue, ColumnTrait, EntityTrait, QueryFilter};
 
 use super::keystone::{Found, KeystoneError, Named};
+use crate::api::authorization::Role;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
 use crate::api::known_tokens::Identity;
@@ -35,18 +36,29 @@ pub async fn admit(api: &Context, digest: &str, found: &Found) -> Result<Identit
         .as_ref()
         .ok_or_else(|| Fault::unauthorized("the token is for no project"))?;
     let has = |names: &[String]| names.iter().any(|name| found.roles.contains(name));
-    let admin = has(&config.admin_roles);
-    if !admin && !has(&config.user_roles) {
+    let administers = has(&config.admin_roles);
+    let role = if administers && config.admin_projects.contains(&theirs.id) {
+        Some(Role::CloudAdministrator)
+    } else if administers || has(&config.manager_roles) {
+        Some(Role::ProjectAdministrator)
+    } else {
+        has(&config.user_roles).then_some(Role::Member)
+    };
+    let Some(role) = role else {
         return Err(Fault::forbidden(format!(
             "none of the token's roles is let in here: {}",
             found.roles.join(", ")
         )));
-    }
+    };
     let project = local_project(api, theirs, config.projects.get(&theirs.id)).await?;
     let user = local_user(api, &found.user, &project.id).await?;
     if !project.enabled || !user.enabled {
         return Err(Fault::forbidden("the user or the project is disabled here"));
     }
+    let role = match user.admin {
+        true => Role::CloudAdministrator,
+        false => role,
+    };
     Ok(Identity {
         token: token::Model {
             digest: digest.to_owned(),
@@ -56,7 +68,7 @@ pub async fn admit(api: &Context, digest: &str, found: &Found) -> Result<Identit
             expires_at: found.expires_at,
         },
         user,
-        admin,
+        role,
         external: true,
     })
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
 
 use super::passwords;
+use crate::api::authorization::{Privilege, Role};
 use crate::api::caller::{self, Caller};
 use crate::api::context::Context;
 use crate::api::fault::{Fault, Kind};
@@ -30,7 +31,8 @@ pub enum Wanted<'a> {
 pub struct Login {
     pub user: user::Model,
     pub project: project::Model,
-    pub role: String,
+    /// The role in the project.
+    pub role: Role,
     /// The token that was shown, if it was one.
     pub token: Option<token::Model>,
     /// That token is the external Keystone's.
@@ -99,9 +101,9 @@ pub async fn check(
         .one(api.database())
         .await?
         .ok_or_else(refused)?
-        .role;
+        .role();
     Ok(Login {
-        role: if user.admin { "admin".to_owned() } else { role },
+        role: Role::new(user.admin, role),
         user,
         project,
         token,
@@ -109,8 +111,8 @@ pub async fn check(
     })
 }
 
-/// What a token that `caller` asks about was given for: one of their own, or, for an administrator,
-/// anybody's.
+/// What a token that `caller` asks about was given for: one of their own, or, for an administrator
+/// of the cloud, anybody's.
 ///
 /// # Errors
 /// 404 for any other, without saying why; the database fails, or the external Keystone.
@@ -120,7 +122,7 @@ pub async fn about(api: &Context, caller: &Caller, token: &str) -> Result<Login,
         Kind::ServiceUnavailable => fault,
         _ => unknown(),
     })?;
-    if !caller.admin && caller.user_id != login.user.id {
+    if caller.user_id != login.user.id && !caller.role.has(Privilege::TokensOfOthers) {
         return Err(unknown());
     }
     Ok(login)
@@ -149,7 +151,7 @@ async fn external(api: &Context, identity: Identity, wanted: &Wanted<'_>) -> Res
     Ok(Login {
         user: identity.user,
         project,
-        role: if identity.admin { "admin" } else { "member" }.to_owned(),
+        role: identity.role,
         token: Some(identity.token),
         external: true,
     })

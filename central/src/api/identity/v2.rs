@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::login::{self, Credentials, Login, Wanted};
 use super::{catalog, issue};
+use crate::api::authorization::Role;
 use crate::api::body::Body;
 use crate::api::caller::{Caller, Mount};
 use crate::api::context::Context;
@@ -104,12 +105,12 @@ fn access(mount: &Mount, login: &Login, token: &str, issued: i64, expires: i64) 
             "id": login.user.id,
             "name": login.user.name,
             "username": login.user.name,
-            "roles": [{"id": login.role, "name": login.role}],
+            "roles": login.role.described(),
             "roles_links": [],
             "projects": [login.project.id],
         },
         "serviceCatalog": catalog::v2(mount),
-        "metadata": {"is_admin": 0, "roles": [login.role]},
+        "metadata": {"is_admin": 0, "roles": login.role.implied().map(Role::name).collect::<Vec<_>>()},
     }})
 }
 

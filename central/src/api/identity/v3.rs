@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::catalog;
 use super::issue::{self, Issued};
 use super::login::{self, Credentials, Login, Wanted};
+use crate::api::authorization::Privilege;
 use crate::api::body::{Body, Object};
 use crate::api::caller::{Caller, Mount};
 use crate::api::context::Context;
@@ -143,7 +144,7 @@ fn token(mount: &Mount, login: &Login, method: &str, issued: i64, expires: i64) 
             "password_expires_at": null,
         },
         "project": project_body(&login.project),
-        "roles": [{"id": login.role, "name": login.role}],
+        "roles": login.role.described(),
         "is_domain": false,
         "catalog": catalog::v3(mount),
         "issued_at": moment::iso_micros(issued),
@@ -207,7 +208,7 @@ async fn projects_of(
     let known = user::Entity::find_by_id(user.as_str())
         .one(api.database())
         .await?
-        .filter(|known| caller.admin || known.id == caller.user_id)
+        .filter(|known| known.id == caller.user_id || caller.role.has(Privilege::TokensOfOthers))
         .ok_or_else(|| Fault::not_found("user", &user))?;
     let here = (known.id == caller.user_id).then_some(caller.project_id.as_str());
     listed(&api, &known.id, here).await

@@ -2,15 +2,18 @@
 
 use axum::http::HeaderMap;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
+    ActiveModelTrait, ActiveValue, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter,
+    QuerySelect,
 };
 use serde_json::{Map, Value, json};
 
+use crate::api::authorization::Privilege;
 use crate::api::body::Object;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
 use crate::api::find;
+use crate::ganeti::image::{DiskFormat, ImageError, check_source, identity, is_in_folders};
 use crate::model::entity::image;
 use crate::model::{database, id, moment};
 
@@ -23,7 +26,7 @@ const LENGTH: usize = 1000;
 pub struct Wanted {
     pub name: Option<String>,
     pub source: Option<String>,
-    pub format: Option<String>,
+    pub format: Option<DiskFormat>,
     pub public: Option<bool>,
     pub min_ram: Option<i64>,
     pub min_disk: Option<i64>,
@@ -60,8 +63,15 @@ impl Wanted {
             }
             match name {
                 "name" => wanted.name = Some(field.name(255)?.to_owned()),
-                "source" | "location" => wanted.source = Some(field.name(LENGTH)?.to_owned()),
-                "disk_format" => wanted.format = Some(field.name(64)?.to_owned()),
+                "source" | "location" => {
+                    let text = field.string()?;
+                    check_source(text).map_err(|error| field.refuse(error.reason()))?;
+                    wanted.source = Some(text.to_owned());
+                }
+                "disk_format" => {
+                    let format = DiskFormat::parse(field.string()?);
+                    wanted.format = Some(format.map_err(|error| field.refuse(error.reason()))?);
+                }
                 "visibility" => {
                     wanted.public = Some(match field.string()? {
                         "public" => true,
@@ -106,8 +116,14 @@ impl Wanted {
             }
             match short_name {
                 "name" => wanted.name = Some(short(header, &text, 255)?.to_owned()),
-                "location" => wanted.source = Some(text),
-                "disk-format" => wanted.format = Some(short(header, &text, 64)?.to_owned()),
+                "location" => {
+                    check_source(&text).map_err(|error| refused(header, &text, &error))?;
+                    wanted.source = Some(text);
+                }
+                "disk-format" => {
+                    let format = DiskFormat::parse(&text);
+                    wanted.format = Some(format.map_err(|error| refused(header, &text, &error))?);
+                }
                 "is-public" => wanted.public = Some(text.eq_ignore_ascii_case("true")),
                 "min-ram" => wanted.min_ram = Some(number(header, &text)?),
                 "min-disk" => wanted.min_disk = Some(number(header, &text)?),
@@ -129,35 +145,73 @@ impl Wanted {
         Ok(self)
     }
 
-    fn allowed(&self, api: &Context, caller: &Caller) -> Result<(), Fault> {
-        if caller.admin {
-            return Ok(());
-        }
+    /// Refuses what the caller's role does not permit.
+    async fn permit(
+        &self,
+        api: &Context,
+        transaction: &DatabaseTransaction,
+        caller: &Caller,
+    ) -> Result<(), Fault> {
         if self.public == Some(true) {
-            return Err(Fault::forbidden("only administrators make images public"));
+            caller.role.require(Privilege::PublicImages)?;
         }
         let Some(source) = &self.source else {
             return Ok(());
         };
-        let sources = &api.config().image_sources;
-        if sources.is_empty() {
-            return Err(Fault::forbidden("only administrators register images here"));
+        if caller.role.has(Privilege::AnyImageSource) {
+            return Ok(());
         }
-        // A prefix is no place any more if one can climb out of it.
-        let climbs = source.split(['/', '\\']).any(|part| part == "..") || source.contains('%');
-        if climbs
-            || !sources
-                .iter()
-                .any(|known| source.starts_with(known.as_str()))
-        {
-            return Err(Fault::field(
-                "source",
-                source,
-                &format!("must begin with {}", sources.join(" or ")),
-            ));
+        let folders = &api.config().image_sources;
+        if folders.is_empty() {
+            return caller.role.require(Privilege::AnyImageSource);
         }
-        Ok(())
+        if !is_in_folders(source, folders) {
+            let reason = format!(
+                "must be below {}, without empty parts, . and %",
+                folders.join(" or ")
+            );
+            return Err(Fault::field("source", source, &reason));
+        }
+        not_of_others(transaction, caller, source).await
     }
+}
+
+/// Refuses the source of a private image of another project, also of one that was deleted: the
+/// data is still there. A source that the project itself or a public image has is no secret.
+async fn not_of_others(
+    transaction: &DatabaseTransaction,
+    caller: &Caller,
+    source: &str,
+) -> Result<(), Fault> {
+    let wanted = identity(source);
+    let known: Vec<(String, Option<String>, bool, Option<i64>)> = image::Entity::find()
+        .select_only()
+        .column(image::Column::Source)
+        .column(image::Column::ProjectId)
+        .column(image::Column::Public)
+        .column(image::Column::DeletedAt)
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let mut secret = false;
+    for (_, project, public, deleted_at) in
+        known.iter().filter(|(known, ..)| identity(known) == wanted)
+    {
+        let own = project.as_deref() == Some(caller.project_id.as_str());
+        if deleted_at.is_none() && (own || *public) {
+            return Ok(());
+        }
+        secret |= !own && !public;
+    }
+    if secret {
+        return caller.role.require(Privilege::AnyImageSource);
+    }
+    Ok(())
+}
+
+/// A field that the validator of image parameters refuses.
+fn refused(field: &str, value: &str, error: &ImageError) -> Fault {
+    Fault::field(field, value, error.reason())
 }
 
 /// Registers an image.
@@ -169,7 +223,8 @@ pub async fn register(
     caller: &Caller,
     wanted: Wanted,
 ) -> Result<image::Model, Fault> {
-    wanted.allowed(api, caller)?;
+    let transaction = database::write(api.database()).await?;
+    wanted.permit(api, &transaction, caller).await?;
     let missing = |what: &str| Fault::bad_request(format!("{what}: missing"));
     let now = moment::now();
     let row = image::ActiveModel {
@@ -185,10 +240,15 @@ pub async fn register(
         source: ActiveValue::Set(
             wanted
                 .source
-                .filter(|source| !source.is_empty())
                 .ok_or_else(|| missing("source: where the image is"))?,
         ),
-        format: ActiveValue::Set(wanted.format.unwrap_or_else(|| "diskdump".to_owned())),
+        format: ActiveValue::Set(
+            wanted
+                .format
+                .unwrap_or(DiskFormat::Diskdump)
+                .name()
+                .to_owned(),
+        ),
         size: ActiveValue::Set(wanted.size.unwrap_or(0)),
         checksum: ActiveValue::Set(wanted.checksum),
         properties: ActiveValue::Set(Value::Object(wanted.properties)),
@@ -202,7 +262,9 @@ pub async fn register(
         updated_at: ActiveValue::Set(now),
         deleted_at: ActiveValue::Set(None),
     };
-    Ok(row.insert(api.database()).await?)
+    let image = row.insert(&transaction).await?;
+    transaction.commit().await?;
+    Ok(image)
 }
 
 /// An image that the caller may change, locked.
@@ -217,8 +279,11 @@ async fn own(
         .one(transaction)
         .await?
         .ok_or_else(|| Fault::not_found("image", id))?;
-    if image.project_id.as_deref() != Some(caller.project_id.as_str()) && !caller.admin {
-        return Err(Fault::forbidden(format!("image {id} is not yours")));
+    // What is public is everybody's: servers of other projects are made from it.
+    if image.public || image.project_id.as_deref() != Some(caller.project_id.as_str()) {
+        caller.role.require(Privilege::PublicImages)?;
+    } else if image.user_id.as_deref() != Some(caller.user_id.as_str()) {
+        caller.role.require(Privilege::ImagesOfProject)?;
     }
     Ok(image)
 }
@@ -234,8 +299,8 @@ pub async fn change(
     wanted: Wanted,
     replace: bool,
 ) -> Result<image::Model, Fault> {
-    wanted.allowed(api, caller)?;
     let transaction = database::write(api.database()).await?;
+    wanted.permit(api, &transaction, caller).await?;
     let image = own(&transaction, caller, id).await?;
     let mut properties = match &image.properties {
         Value::Object(map) if !replace => map.clone(),
@@ -254,11 +319,11 @@ pub async fn change(
     if let Some(public) = wanted.public {
         row.public = ActiveValue::Set(public);
     }
-    if let Some(source) = wanted.source.filter(|source| !source.is_empty()) {
+    if let Some(source) = wanted.source {
         row.source = ActiveValue::Set(source);
     }
     if let Some(format) = wanted.format {
-        row.format = ActiveValue::Set(format);
+        row.format = ActiveValue::Set(format.name().to_owned());
     }
     if let Some(ram) = wanted.min_ram {
         row.min_ram = ActiveValue::Set(ram);

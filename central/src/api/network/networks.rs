@@ -13,6 +13,7 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
+use crate::api::authorization::Privilege;
 use crate::api::body::Body;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
@@ -166,9 +167,7 @@ pub async fn create(
         Some(field) => match field.string()? {
             kind @ ("MAC_FILTERED" | "IP_LESS_ROUTED" | "PHYSICAL_VLAN" | "CUSTOM") => {
                 if !api.config().network_types.iter().any(|known| known == kind) {
-                    return Err(Fault::forbidden(format!(
-                        "network.type: {kind}: only administrators make networks of this type"
-                    )));
+                    caller.role.require(Privilege::AnyNetworkType)?;
                 }
                 kind.to_owned()
             }

@@ -23,7 +23,7 @@ use crate::api::links;
 use crate::api::nic::WantedNic;
 use crate::api::page::Parameters;
 use crate::model::entity::{port, subnet};
-use crate::model::moment;
+use crate::model::{database, moment};
 
 /// The subnets of networks, by network and family.
 pub type Subnets = HashMap<(i64, i32), i64>;
@@ -201,11 +201,13 @@ pub async fn rename(
     body: Body,
 ) -> Result<Json<Value>, Fault> {
     let name = body.member("port")?.required("name")?.text(255)?.to_owned();
-    let port = find::port(api.database(), &caller, &id).await?;
+    let transaction = database::write(api.database()).await?;
+    let port = find::port_for_change(&transaction, &caller, &id).await?;
     let mut row = port.into_active_model();
     row.name = ActiveValue::Set(name);
     row.updated_at = ActiveValue::Set(moment::now());
-    let port = row.update(api.database()).await?;
+    let port = row.update(&transaction).await?;
+    transaction.commit().await?;
     let subnets = subnets(api.database(), std::slice::from_ref(&port)).await?;
     Ok(Json(json!({"port": view(&caller, &port, &subnets)})))
 }

@@ -6,12 +6,13 @@
 
 mod answers;
 mod bodies;
-mod operations;
+pub(super) mod operations;
 
 use axum::Json;
 use serde_json::{Map, Value, json};
 
 use self::operations::{Answer, OPERATIONS, Operation};
+use super::authorization::Role;
 
 /// A name, an id, a token: what stands in a path.
 fn segment() -> Value {
@@ -39,6 +40,9 @@ fn faults(operation: &Operation) -> Vec<u16> {
     let mut faults = vec![400, 503];
     if !operation.open {
         faults.push(401);
+    }
+    if operation.role > Role::Member {
+        faults.push(403);
     }
     if operation.path.contains('{') || !operation.headers.is_empty() {
         faults.push(404);
@@ -132,6 +136,8 @@ fn describe(operation: &Operation) -> Value {
     };
     if operation.open {
         map.insert("security".to_owned(), json!([]));
+    } else {
+        map.insert("x-required-role".to_owned(), json!(operation.role.name()));
     }
     if let Some(body) = operation.body {
         map.insert(

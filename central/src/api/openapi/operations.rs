@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::bodies;
+use crate::api::authorization::Role;
 
 /// What the body of a success is.
 #[derive(Clone, Copy)]
@@ -38,6 +39,8 @@ pub struct Operation {
     pub headers: &'static [(&'static str, bool)],
     /// Nobody needs a token for it.
     pub open: bool,
+    /// The least role that may use it, where a token is needed.
+    pub role: Role,
     /// What it may be refused with, beyond what its method may be.
     pub faults: &'static [u16],
 }
@@ -60,6 +63,7 @@ const fn operation(
         query: &[],
         headers: &[],
         open: false,
+        role: Role::Member,
         faults: &[],
     }
 }
@@ -135,6 +139,11 @@ impl Operation {
         self
     }
 
+    const fn role(mut self, role: Role) -> Self {
+        self.role = role;
+        self
+    }
+
     const fn faults(mut self, faults: &'static [u16]) -> Self {
         self.faults = faults;
         self
@@ -153,7 +162,6 @@ const SERVERS: &[&str] = &[
 const FLAVORS: &[&str] = &["limit", "marker", "is_public", "minRam", "minDisk"];
 const IMAGES: &[&str] = &["marker", "changes-since", "limit", "name", "status"];
 const SUBJECT: &[(&str, bool)] = &[("X-Subject-Token", true)];
-const ADMINISTRATORS: &[u16] = &[403];
 const NOT_OFFERED: &[u16] = &[501];
 
 /// What a client of Glance v1 may say of an image.
@@ -503,37 +511,37 @@ pub const OPERATIONS: &[Operation] = &[
         "Clusters, in short, for administrators",
         Many("hypervisors", "Host"),
     )
-    .faults(ADMINISTRATORS),
+    .role(Role::CloudAdministrator),
     get(
         "/compute/v2.0/os-hypervisors/detail",
         "Clusters, for administrators",
         Many("hypervisors", "Hypervisor"),
     )
-    .faults(ADMINISTRATORS),
+    .role(Role::CloudAdministrator),
     get(
         "/compute/v2.0/os-hypervisors/{id}",
         "A cluster, for administrators",
         One("hypervisor", "Hypervisor"),
     )
-    .faults(ADMINISTRATORS),
+    .role(Role::CloudAdministrator),
     get(
         "/compute/v2.0/os-hosts",
         "Names of clusters, for administrators",
         Many("hosts", "HostName"),
     )
-    .faults(ADMINISTRATORS),
+    .role(Role::CloudAdministrator),
     get(
         "/compute/v2.0/os-hosts/{name}",
         "A cluster's use, for administrators",
         Many("host", "HostUse"),
     )
-    .faults(ADMINISTRATORS),
+    .role(Role::CloudAdministrator),
     get(
         "/compute/v2.0/os-services",
         "Clusters as services, for administrators",
         Many("services", "HostService"),
     )
-    .faults(ADMINISTRATORS),
+    .role(Role::CloudAdministrator),
     get(
         "/compute/v2.0/limits",
         "Limits and use",
@@ -649,7 +657,7 @@ pub const OPERATIONS: &[Operation] = &[
         Many("address_history", "AddressUse"),
     )
     .query(&["limit", "marker", "address", "server_id", "at"])
-    .faults(ADMINISTRATORS),
+    .role(Role::CloudAdministrator),
     get("/network/v2.0/ports", "Ports", Many("ports", "Port")).query(&[
         "limit",
         "marker",

@@ -249,6 +249,7 @@ async fn rename(
     if volume.deleted_at.is_some() {
         return Err(Fault::not_found("volume", &id));
     }
+    find::permit_attached(api.database(), Some(volume.server_id)).await?;
     let mut row = volume.into_active_model();
     row.name = ActiveValue::Set(name);
     row.updated_at = ActiveValue::Set(moment::now());

@@ -20,6 +20,7 @@ pub mod pass;
 pub mod pool_value;
 pub mod port;
 pub mod project;
+pub mod project_limit;
 pub mod quota;
 pub mod repair;
 pub mod server;

@@ -5,6 +5,7 @@ mod m0002_quotas;
 mod m0003_reconciler;
 mod m0004_servers;
 mod m0005_address_history;
+mod m0006_roles;
 mod table;
 
 use sea_orm_migration::prelude::*;
@@ -20,6 +21,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_reconciler::Reconciler),
             Box::new(m0004_servers::Servers),
             Box::new(m0005_address_history::AddressHistory),
+            Box::new(m0006_roles::Roles),
         ]
     }
 }
