@@ -19,8 +19,6 @@ use crate::sysctl;
 
 /// The mark of our routes and rules (`rtnetlink(7)`, `rtm_protocol`): a number that nobody else uses.
 pub const PROTOCOL: u8 = 83;
-/// A static entry of a forwarding table (`linux/neighbour.h`).
-const NUD_NOARP: u16 = 0x40;
 /// The largest metric: any other route comes first.
 const LAST_METRIC: u32 = u32::MAX;
 
@@ -204,7 +202,12 @@ impl Host {
                 };
                 // What the kernel made of another MAC address (a link-local address) goes when
                 // the interface goes down; one of a killed call, or of another mode, may be up.
-                let another = now.is_some_and(|link| link.up && link.mac != Some(*mac));
+                // And a port learns from the moment that it is up until it is told not to.
+                let another = now.is_some_and(|link| {
+                    link.up
+                        && (link.mac != Some(*mac)
+                            || master != 0 && link.master.unwrap_or(0) != master)
+                });
                 let change = LinkChange {
                     up: another.then_some(false),
                     mtu: *mtu,
@@ -215,19 +218,37 @@ impl Host {
                 self.rtnetlink
                     .change_link(index, &self.interface, &change)?;
             }
-            Step::Port { isolated, flood } => {
+            Step::NoLinkLocalLearn { bridge, .. } => {
+                let link = self
+                    .rtnetlink
+                    .link_by_name(bridge)?
+                    .ok_or_else(|| Error::host("LINK", bridge, "no such bridge"))?;
+                if link.no_linklocal_learn != Some(true) {
+                    self.rtnetlink
+                        .set_no_linklocal_learn(link.index, bridge, true)?;
+                }
+            }
+            Step::Port {
+                isolated,
+                flood,
+                learning,
+            } => {
                 let index = self.tap()?;
                 let flags = PortFlags {
                     isolated: Some(*isolated),
-                    learning: Some(true),
+                    learning: Some(*learning),
                     unicast_flood: Some(*flood),
                     ..PortFlags::default()
                 };
                 self.rtnetlink.change_port(index, &self.interface, &flags)?;
+                if !learning && !self.down {
+                    // What it learned while it might: as another guest's, or before it was ours.
+                    self.rtnetlink.flush_port(index, &self.interface)?;
+                }
             }
             Step::Forwarding { mac, .. } => {
                 let index = self.tap()?;
-                self.rtnetlink.set_forwarding(index, *mac, None)?;
+                self.rtnetlink.set_forwarding(index, *mac, None, true)?;
             }
             Step::Vlans(vlans) => {
                 let index = self.tap()?;
@@ -327,6 +348,15 @@ impl Host {
                 self.rtnetlink
                     .change_link(index, &self.interface, &change)?;
             }
+            Step::NoLinkLocalLearn { bridge, before } => {
+                if let Some(link) = self.rtnetlink.link_by_name(bridge)?
+                    && !before
+                    && link.no_linklocal_learn == Some(true)
+                {
+                    self.rtnetlink
+                        .set_no_linklocal_learn(link.index, bridge, false)?;
+                }
+            }
             // These go with the TAP's place in the bridge.
             Step::Port { .. } | Step::Vlans(_) => {}
             // Unless the guest has left for another node: then its place went with it.
@@ -336,7 +366,7 @@ impl Host {
                 };
                 for vlan in vlans.iter().copied().map(Some).chain([None]) {
                     if let Some(place) = self.rtnetlink.forwarding_of(bridge, *mac, vlan)?
-                        && place.state & NUD_NOARP != 0
+                        && place.is_static()
                     {
                         self.rtnetlink
                             .delete_forwarding(place.interface, *mac, vlan)?;

@@ -38,6 +38,10 @@ pub struct Facts {
     pub vlans: Vec<u16>,
     /// Of a bridged NIC: its bridge knows the guest's MAC address on another port.
     pub guest_elsewhere: bool,
+    /// Of a bridged NIC: the ports on which its bridge knows the guest's MAC address.
+    pub guest_at: Vec<u32>,
+    /// Of a bridged NIC: its bridge does not learn from frames to 01:80:c2:00:00:0X.
+    pub no_linklocal_learn: bool,
     /// Of a routed NIC: where its table's IPv4 default route leads.
     pub uplink: Option<Uplink>,
     /// Of a routed NIC: where its table's IPv6 default route leads.
@@ -84,6 +88,8 @@ impl Facts {
             bridge: None,
             vlans: Vec::new(),
             guest_elsewhere: false,
+            guest_at: Vec::new(),
+            no_linklocal_learn: false,
             uplink: None,
             uplink6: None,
             gateway_is_here: false,
@@ -106,13 +112,14 @@ impl Facts {
                         None => found.default_vlan.into_iter().collect(),
                     };
                 }
+                facts.no_linklocal_learn = found.no_linklocal_learn == Some(true);
                 let here = [facts.index, found.index];
                 let vlans = facts.vlans.iter().copied().map(Some);
                 for vlan in vlans.chain([None]) {
                     let place = rtnetlink.forwarding_of(found.index, request.nic.mac, vlan)?;
-                    facts.guest_elsewhere |=
-                        place.is_some_and(|place| !here.contains(&place.interface));
+                    facts.guest_at.extend(place.map(|place| place.interface));
                 }
+                facts.guest_elsewhere = facts.guest_at.iter().any(|port| !here.contains(port));
             }
             Connection::OpenVSwitch { .. } | Connection::External => {}
             Connection::Routed { table } => facts.find_uplinks(request, *table, rtnetlink)?,

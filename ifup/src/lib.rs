@@ -23,6 +23,7 @@ pub mod lock;
 pub mod masquerade;
 pub mod monitor;
 pub mod openvswitch;
+pub mod places;
 pub mod plan;
 pub mod record;
 pub mod request;

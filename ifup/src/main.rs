@@ -120,8 +120,17 @@ fn by_hand(arguments: Arguments) -> Result<ExitCode> {
             announce::by_record(&interface, &config)?;
         }
         Command::Restore => {
-            restore::sweep(&config)?;
+            for interface in restore::sweep(&config)? {
+                println!("{interface}: gone; what it left was taken back");
+            }
+            let repaired = restore::finish(&config)?;
             restore::guard(&config)?;
+            for nic in &repaired {
+                println!("{nic}");
+            }
+            if repaired.iter().any(|nic| nic.outcome.is_err()) {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         // done above: our own configuration need not be there yet
         Command::MigrateConfig { .. } => {}

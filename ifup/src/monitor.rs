@@ -1,10 +1,11 @@
 //! The service that looks after what calls have made: it takes back what an interface that
-//! vanished has left (Ganeti up to 3.1 never calls "down"), and puts our filters back when
-//! somebody flushes them.
+//! vanished has left (Ganeti up to 3.1 never calls "down"), puts our filters back when
+//! somebody flushes them, and follows guests that come and go ([`crate::places`]).
 
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
+use agents::netlink::ForwardingMonitor;
 use agents::netlink::monitor::{LinkEvent, LinkMonitor};
 use agents::netlink::nftables::monitor::NftablesMonitor;
 use agents::service::notify;
@@ -15,6 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::places::Places;
 use crate::record::{self, Record};
 use crate::restore;
 use crate::run;
@@ -34,7 +36,9 @@ pub fn run(config: &Config) -> Result<()> {
     // Subscribed first: what happens while we sweep is heard after.
     let mut links = LinkMonitor::open()?;
     let mut filters = NftablesMonitor::open()?;
-    look_at_all(config);
+    let mut learned = ForwardingMonitor::open()?;
+    let mut places = Places::default();
+    look_at_all(&mut places, config);
     notify::ready();
     let mut next_sweep = Instant::now() + SWEEP;
     let mut repair_at: Option<Instant> = None;
@@ -43,11 +47,14 @@ pub fn run(config: &Config) -> Result<()> {
         let next = repair_at.map_or(next_sweep, |at| at.min(next_sweep));
         let wait =
             PollTimeout::try_from(next.saturating_duration_since(now)).unwrap_or(PollTimeout::ZERO);
-        let mut ready = [
+        let mut ready = vec![
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(links.as_fd(), PollFlags::POLLIN),
             PollFd::new(filters.as_fd(), PollFlags::POLLIN),
+            PollFd::new(learned.as_fd(), PollFlags::POLLIN),
         ];
+        let sockets = places.descriptors();
+        ready.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::POLLIN)));
         match poll(&mut ready, wait) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(Error::file("poll", error.into())),
@@ -57,10 +64,26 @@ pub fn run(config: &Config) -> Result<()> {
             return Ok(());
         }
         match links.events() {
-            Ok(events) => events.iter().for_each(|event| heard(event, config)),
+            Ok(events) => {
+                for event in &events {
+                    heard(event, config);
+                    places.link(event, config);
+                }
+            }
             Err(error) if error.is_lost() => next_sweep = Instant::now(),
             Err(error) => return Err(error.into()),
         }
+        // Before the claims: a guest that has just spoken here is not elsewhere.
+        match learned.events() {
+            Ok(entries) => {
+                for entry in &entries {
+                    places.learned(entry, config);
+                }
+            }
+            Err(error) if error.is_lost() => next_sweep = Instant::now(),
+            Err(error) => return Err(error.into()),
+        }
+        places.claims(config);
         if filters.deleted()? && repair_at.is_none() {
             repair_at = Some(Instant::now() + PAUSE);
         }
@@ -72,7 +95,7 @@ pub fn run(config: &Config) -> Result<()> {
             let _ = filters.deleted()?;
         }
         if next_sweep <= now {
-            look_at_all(config);
+            look_at_all(&mut places, config);
             let _ = filters.deleted()?;
             next_sweep = now + SWEEP;
         }
@@ -110,11 +133,22 @@ fn heard(event: &LinkEvent, config: &Config) {
     }
 }
 
-fn look_at_all(config: &Config) {
+fn look_at_all(places: &mut Places, config: &Config) {
     if let Err(error) = restore::sweep(config) {
         tracing::warn!(%error, "sweep");
     }
+    match restore::finish(config) {
+        Ok(repaired) => {
+            for nic in repaired {
+                tracing::warn!(interface = nic.interface, "{nic}");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "what was half done"),
+    }
     repair(config);
+    if let Err(error) = places.look(config) {
+        tracing::warn!(%error, "the places of guests");
+    }
 }
 
 fn repair(config: &Config) {

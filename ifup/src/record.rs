@@ -6,11 +6,12 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 
+use agents::addr::MacAddr;
 use agents::binding::is_interface_name;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::guard::entry::Reserved;
+use crate::guard::entry::{Guard, Reserved};
 use crate::guard::install::Known;
 use crate::step::Step;
 
@@ -34,6 +35,9 @@ pub struct Record {
     pub instance: String,
     /// Not everything in it was done: the call that wrote it was still at it.
     pub unfinished: bool,
+    /// A call began to take it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
     /// What Ganeti said.
     pub environment: BTreeMap<String, String>,
     /// What was done for it alone, in order.
@@ -56,10 +60,35 @@ impl Record {
             index,
             instance: instance.to_owned(),
             unfinished: false,
+            leaving: false,
             environment,
             steps: Vec::new(),
             shared: Vec::new(),
         }
+    }
+
+    /// What the guest may send, if it is guarded.
+    pub fn guard(&self) -> Option<&Guard> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Guard(guard) => Some(guard),
+            _ => None,
+        })
+    }
+
+    /// The MAC address that has a fixed place in a bridge's forwarding table behind the
+    /// interface, if any has.
+    pub fn place(&self) -> Option<MacAddr> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Forwarding { mac, .. } => Some(*mac),
+            _ => None,
+        })
+    }
+
+    /// Whether the guest, whose MAC address is known, was not here yet: its place is fixed when
+    /// it is heard.
+    pub fn awaits_guest(&self) -> bool {
+        let known = |guard: &Guard| guard.bridged && guard.macs().is_some();
+        self.place().is_none() && self.guard().is_some_and(known)
     }
 
     /// The record of an interface, if there is one.
@@ -136,11 +165,10 @@ impl Record {
 
     /// Adds what the guard is to know of it.
     fn tell(&self, known: &mut Known) {
-        let guard = self.steps.iter().find_map(|step| match step {
-            Step::Guard(guard) => Some((self.interface.clone(), guard.clone())),
-            _ => None,
-        });
-        known.nics.extend(guard);
+        let guard = self.guard().cloned();
+        known
+            .nics
+            .extend(guard.map(|guard| (self.interface.clone(), guard)));
         for step in &self.shared {
             if let Step::Masquerade { network } = step
                 && !known.masqueraded.contains(network)

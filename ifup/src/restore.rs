@@ -1,6 +1,8 @@
 //! Putting back what a flush of the host's filters or a start of the node took away, and taking
 //! back what interfaces that are gone have left.
 
+use std::fmt;
+
 use agents::netlink::Rtnetlink;
 use agents::netlink::nftables::Nftables;
 
@@ -11,7 +13,7 @@ use crate::guard::install;
 use crate::lock::Lock;
 use crate::masquerade;
 use crate::record::{self, Record};
-use crate::run;
+use crate::run::{self, Finished};
 
 /// Takes back what is recorded of interfaces that are gone. The interfaces' names.
 ///
@@ -44,6 +46,61 @@ pub fn sweep(config: &Config) -> Result<Vec<String>> {
         }
     }
     Ok(gone)
+}
+
+/// A NIC whose last call was cut off, and what became of it.
+#[derive(Debug)]
+pub struct Repaired {
+    /// The interface.
+    pub interface: String,
+    /// The instance.
+    pub instance: String,
+    /// What became of it.
+    pub outcome: Result<Finished>,
+}
+
+impl fmt::Display for Repaired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): ", self.interface, self.instance)?;
+        match &self.outcome {
+            Ok(Finished::Connected) => f.write_str("was half done; it is connected now"),
+            Ok(Finished::Disconnected) => {
+                f.write_str("was half taken back; it is disconnected now")
+            }
+            Ok(Finished::GivenUp(reason)) => write!(
+                f,
+                "was half done and cannot be connected; it is disconnected now: {reason}"
+            ),
+            Err(error) => write!(f, "is half done, and could not be taken back: {error}"),
+        }
+    }
+}
+
+/// Finishes what calls that were killed have left half done, of interfaces that are there.
+///
+/// # Errors
+/// The folder of records cannot be read. What becomes of each NIC is returned.
+pub fn finish(config: &Config) -> Result<Vec<Repaired>> {
+    let mut repaired = Vec::new();
+    for interface in record::interfaces(&config.state)? {
+        let Ok(Some(record)) = Record::load(&config.state, &interface) else {
+            continue;
+        };
+        if !record.unfinished && !record.leaving {
+            continue;
+        }
+        let outcome = match run::finish(&interface, config) {
+            Ok(None) => continue,
+            Ok(Some(finished)) => Ok(finished),
+            Err(error) => Err(error),
+        };
+        repaired.push(Repaired {
+            interface,
+            instance: record.instance,
+            outcome,
+        });
+    }
+    Ok(repaired)
 }
 
 /// Makes the guard's tables anew from the records if they are not as they should be; whether

@@ -40,6 +40,125 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
     let deadline = Deadline::start(config.deadline_seconds);
     let request = Request::new(variables, config)?;
     record::make_folder(&config.state)?;
+    let lock = Lock::take(&config.state, &deadline)?;
+    let mut connected = connect(&request, variables, Guest::AsFound, &deadline, config)?;
+    // The others need not wait until the kernel has closed what is open here.
+    drop(lock);
+    if announce::is_due(&request) {
+        let frames = announce::frames(&request, &connected.facts);
+        let socket = announce::send(&frames, &mut connected.rtnetlink);
+        if socket.is_some() {
+            closing::leave_to_a_child();
+        }
+    }
+    Ok(())
+}
+
+/// What became of a NIC whose last call was cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finished {
+    /// It is connected, as that call was to do.
+    Connected,
+    /// It is disconnected, as that call was to do.
+    Disconnected,
+    /// It could not be connected, for this reason: it is disconnected.
+    GivenUp(String),
+}
+
+/// Finishes what a call for an interface that is there left half done because it was killed;
+/// none if nothing is half done.
+///
+/// # Errors
+/// Not all could be taken back of what can neither be finished.
+pub fn finish(interface: &str, config: &Config) -> Result<Option<Finished>> {
+    let deadline = Deadline::start(config.deadline_seconds);
+    let _lock = Lock::take(&config.state, &deadline)?;
+    // A call that was only slow is over now.
+    let Some(record) = Record::load(&config.state, interface)? else {
+        return Ok(None);
+    };
+    if record.leaving {
+        disconnect(&record, config)?;
+        return Ok(Some(Finished::Disconnected));
+    }
+    if !record.unfinished {
+        return Ok(None);
+    }
+    let variables = &record.environment;
+    let connected = Request::new(variables, config)
+        .and_then(|request| connect(&request, variables, Guest::AsFound, &deadline, config));
+    match connected {
+        Ok(_) => Ok(Some(Finished::Connected)),
+        Err(error) => {
+            if let Some(record) = Record::load(&config.state, interface)? {
+                disconnect(&record, config)?;
+            }
+            Ok(Some(Finished::GivenUp(error.to_string())))
+        }
+    }
+}
+
+/// Fixes the place of a guest that was awaited and has been heard here; whether it was awaited.
+///
+/// # Errors
+/// As for [`up`].
+pub fn settle(interface: &str, index: u32, config: &Config) -> Result<bool> {
+    again(interface, index, Guest::Here, config)
+}
+
+/// Awaits the guest of an interface, which has been heard elsewhere, until it is heard here
+/// again; whether its place was fixed.
+///
+/// # Errors
+/// As for [`up`].
+pub fn release(interface: &str, index: u32, config: &Config) -> Result<bool> {
+    again(interface, index, Guest::Elsewhere, config)
+}
+
+fn again(interface: &str, index: u32, guest: Guest, config: &Config) -> Result<bool> {
+    let deadline = Deadline::start(config.deadline_seconds);
+    let _lock = Lock::take(&config.state, &deadline)?;
+    let Some(record) = Record::load(&config.state, interface)? else {
+        return Ok(false);
+    };
+    let wanted = match guest {
+        Guest::AsFound => true,
+        Guest::Here => record.awaits_guest(),
+        Guest::Elsewhere => record.place().is_some(),
+    };
+    if !wanted || record.index != index || record.unfinished || record.leaving {
+        return Ok(false);
+    }
+    let request = Request::new(&record.environment, config)?;
+    connect(&request, &record.environment, guest, &deadline, config)?;
+    Ok(true)
+}
+
+/// Where a guest is taken to be, when its place in a bridge's forwarding table is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Guest {
+    /// As the forwarding table has it.
+    AsFound,
+    /// Behind this TAP.
+    Here,
+    /// Not behind this TAP any more.
+    Elsewhere,
+}
+
+/// A NIC that is connected.
+struct Connected {
+    facts: Facts,
+    rtnetlink: Rtnetlink,
+}
+
+/// Connects a NIC; the caller has the lock.
+fn connect(
+    request: &Request,
+    variables: &BTreeMap<String, String>,
+    guest: Guest,
+    deadline: &Deadline,
+    config: &Config,
+) -> Result<Connected> {
     if request.nfdhcpd {
         fs::DirBuilder::new()
             .recursive(true)
@@ -47,10 +166,16 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
             .create(&config.bindings)
             .map_err(|error| Error::file(&config.bindings, error))?;
     }
-    let lock = Lock::take(&config.state, &deadline)?;
     let mut rtnetlink = Rtnetlink::open()?;
-    let facts = Facts::find(&request, &mut rtnetlink)?;
-    let mut plan = Plan::make(&request, &facts, config);
+    let mut facts = Facts::find(request, &mut rtnetlink)?;
+    facts.guest_elsewhere = match guest {
+        Guest::AsFound => {
+            facts.guest_elsewhere && comes_from(request, &facts, &mut rtnetlink, config)?
+        }
+        Guest::Here => false,
+        Guest::Elsewhere => true,
+    };
+    let mut plan = Plan::make(request, &facts, config);
 
     let interface = request.interface();
     let old = match Record::load(&config.state, interface) {
@@ -66,6 +191,12 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
         other => (None, other),
     };
     remember(&mut plan, same.as_ref())?;
+    remember_bridge(
+        &mut plan,
+        same.as_ref().or(stale.as_ref()),
+        interface,
+        config,
+    );
 
     let mut record = Record::new(
         interface,
@@ -100,7 +231,7 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
         call.host.knows(bridge, index);
     }
     let mut done = Vec::new();
-    match call.carry_out(&plan, &deadline, &mut done) {
+    match call.carry_out(&plan, deadline, &mut done) {
         Ok(()) => {
             if let Some(same) = &same {
                 call.take_back_surplus(same, &plan)?;
@@ -114,16 +245,8 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
             } else {
                 record.save(&config.state)?;
             }
-            // The others need not wait until the kernel has closed what is open here.
-            drop(lock);
-            if announce::is_due(&request) {
-                let frames = announce::frames(&request, &facts);
-                let socket = announce::send(&frames, &mut call.host.rtnetlink);
-                if socket.is_some() {
-                    closing::leave_to_a_child();
-                }
-            }
-            Ok(())
+            let rtnetlink = call.host.rtnetlink;
+            Ok(Connected { facts, rtnetlink })
         }
         Err(error) => {
             call.undo(&done, same.as_ref());
@@ -143,6 +266,36 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
             Err(error)
         }
     }
+}
+
+/// Whether a guest that its bridge knows on another port is to come from there: not from the
+/// port of another guest of ours, which has no business with its address.
+fn comes_from(
+    request: &Request,
+    facts: &Facts,
+    rtnetlink: &mut Rtnetlink,
+    config: &Config,
+) -> Result<bool> {
+    let mut coming = false;
+    for port in &facts.guest_at {
+        if *port == facts.index || Some(*port) == facts.bridge {
+            continue;
+        }
+        let Some(link) = rtnetlink.link_by_index(*port)? else {
+            continue;
+        };
+        let record = Record::load(&config.state, &link.name).ok().flatten();
+        match record.filter(|record| record.index == *port) {
+            None => coming = true,
+            // It moves within this node: its place here may be taken from it, by itself.
+            Some(record) if record.place() == Some(request.nic.mac) => {
+                rtnetlink.set_forwarding(*port, request.nic.mac, None, false)?;
+                coming = true;
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(coming)
 }
 
 /// Disconnects an interface by its record; without one, only its binding is removed.
@@ -170,7 +323,6 @@ fn take_down(interface: &str, of: Option<u32>, config: &Config) -> Result<()> {
     }
     record::make_folder(&config.state)?;
     let lock = Lock::take(&config.state, &deadline)?;
-    let mut rtnetlink = Rtnetlink::open()?;
     let record = Record::load(&config.state, interface)?;
     if of.is_some() && record.as_ref().map(|record| record.index) != of {
         return Ok(());
@@ -180,23 +332,36 @@ fn take_down(interface: &str, of: Option<u32>, config: &Config) -> Result<()> {
             .map_err(|error| Error::file(config.bindings.join(interface), error))?;
         return Record::remove(&config.state, interface);
     };
-    let index = rtnetlink
-        .link_by_name(interface)?
-        .map(|link| link.index)
-        .filter(|index| *index == record.index);
-    let mut call = Call {
-        host: Host::new(rtnetlink, interface, index, config),
-        config,
-        interface,
-    };
-    call.take_back_surplus(&record, &Plan::default())?;
-    Record::remove(&config.state, interface)?;
+    disconnect(&record, config)?;
     drop(lock);
     // What looks after all interfaces stays, and has time.
     if of.is_none() {
         closing::leave_to_a_child();
     }
     Ok(())
+}
+
+/// Takes back what a record has, and the record; the caller has the lock.
+fn disconnect(record: &Record, config: &Config) -> Result<()> {
+    let interface = record.interface.as_str();
+    let mut rtnetlink = Rtnetlink::open()?;
+    let index = rtnetlink
+        .link_by_name(interface)?
+        .map(|link| link.index)
+        .filter(|index| *index == record.index);
+    if index.is_some() && !record.leaving {
+        // Of a NIC that stays there, for whoever comes after a call that was killed.
+        let mut leaving = record.clone();
+        leaving.leaving = true;
+        leaving.save(&config.state)?;
+    }
+    let mut call = Call {
+        host: Host::new(rtnetlink, interface, index, config),
+        config,
+        interface,
+    };
+    call.take_back_surplus(record, &Plan::default())?;
+    Record::remove(&config.state, interface)
 }
 
 /// Puts into the plan what each setting and the link were before us: as the record says if
@@ -234,6 +399,31 @@ fn remember(plan: &mut Plan, same: Option<&Record>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Puts into the plan what the bridge was like before the first NIC of ours: as the record of
+/// this one says, or that of any other NIC of the bridge, else as it is now.
+fn remember_bridge(plan: &mut Plan, own: Option<&Record>, interface: &str, config: &Config) {
+    for step in &mut plan.shared {
+        let known = |record: &Record| {
+            let found = record.shared.iter().find(|old| same_object(old, step))?;
+            match found {
+                Step::NoLinkLocalLearn { before, .. } => Some(*before),
+                _ => None,
+            }
+        };
+        if !matches!(step, Step::NoLinkLocalLearn { .. }) {
+            continue;
+        }
+        let found = own.and_then(known).or_else(|| {
+            let other = shared::another_holder(&config.state, step, interface)?;
+            let record = Record::load(&config.state, &other).ok().flatten()?;
+            known(&record)
+        });
+        if let (Some(found), Step::NoLinkLocalLearn { before, .. }) = (found, step) {
+            *before = found;
+        }
+    }
 }
 
 fn add_missing(steps: &mut Vec<Step>, more: &[Step]) {
@@ -285,7 +475,7 @@ impl Call<'_> {
             first = first.and(self.host.revert(step));
         }
         for step in record.shared.iter().rev() {
-            if !plan.shared.contains(step) {
+            if !plan.shared.iter().any(|kept| same_object(kept, step)) {
                 first = first.and(self.release(step));
             }
         }
@@ -309,8 +499,8 @@ impl Call<'_> {
         for Done { step, shared } in done.iter().rev() {
             // What was there in another form is put back below, without a gap.
             let was_there = same.is_some_and(|record| {
-                let mut own = record.steps.iter();
-                own.any(|old| same_object(old, step)) || (*shared && record.shared.contains(step))
+                let is_same = |old: &Step| same_object(old, step);
+                record.steps.iter().any(is_same) || (*shared && record.shared.iter().any(is_same))
             });
             if was_there {
                 continue;
@@ -345,6 +535,9 @@ fn same_object(one: &Step, other: &Step) -> bool {
         | (Step::Binding { .. }, Step::Binding { .. }) => true,
         (Step::Neighbour { address, .. }, Step::Neighbour { address: other, .. }) => {
             address == other
+        }
+        (Step::NoLinkLocalLearn { bridge, .. }, Step::NoLinkLocalLearn { bridge: other, .. }) => {
+            bridge == other
         }
         (
             Step::Forwarding { mac, bridge, .. },

@@ -35,6 +35,15 @@ pub fn hold(state: &Path, step: &Step, interface: &str) -> Result<()> {
         .map_err(|error| Error::file(path, error))
 }
 
+/// One of the other interfaces that need the step, if there is any.
+pub fn another_holder(state: &Path, step: &Step, interface: &str) -> Option<String> {
+    fs::read_dir(folder(state, step))
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .find(|name| name != interface)
+}
+
 /// The interface needs it no more; whether nobody does.
 ///
 /// # Errors

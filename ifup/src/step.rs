@@ -35,15 +35,26 @@ pub enum Step {
         /// What it was before.
         before: LinkState,
     },
+    /// The bridge does not learn the sources of frames to 01:80:c2:00:00:0X, which it otherwise
+    /// does before any filter sees the frame (`no_linklocal_learn`).
+    NoLinkLocalLearn {
+        /// The bridge.
+        bridge: String,
+        /// The bridge was so before the first NIC of ours; then it stays so.
+        before: bool,
+    },
     /// The TAP's flags as a port of a bridge.
     Port {
         /// Exchanges frames only with ports that are not isolated.
         isolated: bool,
         /// The bridge sends it what is for addresses that it does not know.
         flood: bool,
+        /// The bridge learns addresses from what it sends.
+        #[serde(default = "learns")]
+        learning: bool,
     },
     /// The guest's place in the bridge's forwarding table, which it keeps however long it says
-    /// nothing.
+    /// nothing, and whatever comes in elsewhere.
     Forwarding {
         /// Its MAC address.
         #[serde(with = "crate::text")]
@@ -138,6 +149,11 @@ pub enum Step {
     },
 }
 
+/// The ports of a program that did not write it down.
+const fn learns() -> bool {
+    true
+}
+
 /// What a TAP was like.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -184,11 +200,25 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
-            Self::Port { isolated, flood } => {
-                let on = |flag: &bool| if *flag { "on" } else { "off" };
-                write!(f, "port isolated {} flood {}", on(isolated), on(flood))
+            // Not what was before: it is the key of a step that several NICs share.
+            Self::NoLinkLocalLearn { bridge, .. } => {
+                write!(f, "bridge {bridge} no_linklocal_learn on")
             }
-            Self::Forwarding { mac, .. } => write!(f, "forwarding {mac} static"),
+            Self::Port {
+                isolated,
+                flood,
+                learning,
+            } => {
+                let on = |flag: &bool| if *flag { "on" } else { "off" };
+                write!(
+                    f,
+                    "port isolated {} flood {} learning {}",
+                    on(isolated),
+                    on(flood),
+                    on(learning)
+                )
+            }
+            Self::Forwarding { mac, .. } => write!(f, "forwarding {mac} static sticky"),
             Self::Vlans(vlans) => write!(f, "vlans {vlans}"),
             Self::SwitchPort { bridge, vlans } => {
                 write!(f, "port of {bridge} (Open vSwitch)")?;

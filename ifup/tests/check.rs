@@ -60,7 +60,7 @@ fn check_names_all_that_is_not_as_it_was_made() {
             "tap0 (snf-1): not as it was made: port isolated",
         ),
         (
-            "bridge link set dev tap0 learning off",
+            "bridge link set dev tap0 learning on",
             "tap0 (snf-1): not as it was made: port isolated",
         ),
         (

@@ -220,7 +220,7 @@ fn a_place_in_a_vlan(node: &mut Node) {
     node.run("snf-ifup check; snf-ifup down tap0");
     node.run(&format!("bridge fdb del {mac} dev port master vlan 10"));
     node.up("VLAN=.10");
-    let here = |vlan: &str| format!("{mac} dev tap0 {vlan}master br0 static");
+    let here = |vlan: &str| format!("{mac} dev tap0 {vlan}sticky master br0 static");
     assert_eq!(places(node), [here(""), here("vlan 10 ")]);
     // it has moved away: its place in the VLAN, which is ours, is behind the other port
     node.run(&format!(

@@ -185,7 +185,7 @@ fn corpus_is_judged_rightly(host_filters: bool) {
         );
     }
     assert!(
-        places.contains("aa:00:00:e1:87:fc dev tap0 master br0 static"),
+        places.contains("aa:00:00:e1:87:fc dev tap0 sticky master br0 static"),
         "{places}"
     );
 }

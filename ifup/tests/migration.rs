@@ -16,10 +16,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use agents::addr::MacAddr;
 use harness::netns::Netns;
-use harness::process;
+use harness::process::{self, Daemon};
 use harness::tap::Tap;
 use ifup::guard::frame::{arp, ethernet};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -133,6 +134,217 @@ fn host_at(bridge: &Netns, name: &str, master: &str, last: u8) -> Netns {
     host
 }
 
+/// The service that follows guests, as each node runs it.
+fn monitor(node: &Node) -> Daemon {
+    let log = node.folder.path().join("monitor.log");
+    let mut command = node.command(&["monitor"], &Nic::new());
+    Daemon::spawn("snf-ifup monitor", &mut command, &log).unwrap()
+}
+
+/// What QEMU announces each NIC of a guest with that has moved.
+fn rarp(mac: &str) -> Vec<u8> {
+    let mac: MacAddr = mac.parse().unwrap();
+    let none = "0.0.0.0".parse().unwrap();
+    ethernet(
+        MacAddr::BROADCAST,
+        mac,
+        0x8035,
+        &arp(3, (mac, none), (mac, none)),
+    )
+}
+
+/// How long it takes until an answer comes.
+fn found_after(from: &Netns, address: &str, start: Instant) -> Duration {
+    harness::wait::until_true(address, LIMIT, || {
+        let mut command: Command = from.command("ping");
+        command.args(["-n", "-c", "1", "-W", "0.1", address]);
+        process::run(&mut command, LIMIT).unwrap().status.success()
+    })
+    .unwrap();
+    start.elapsed()
+}
+
+fn places(node: &Node) -> String {
+    node.namespace.sh("bridge fdb show br br0").unwrap()
+}
+
+fn is_fixed(node: &Node) -> bool {
+    places(node).contains(&format!("{GUEST} dev tap0 sticky master br0 static"))
+}
+
+/// Two nodes behind a switch, each with a neighbour on its bridge, and a guest on the first.
+struct Move {
+    switch: Netns,
+    source: Node,
+    target: Node,
+    client: Netns,
+    there: Netns,
+    here: Netns,
+    first: Tap,
+    second: Tap,
+    guest: Guest,
+}
+
+impl Move {
+    fn new() -> Self {
+        let switch = Netns::new().unwrap();
+        switch
+            .sh("ip link add sw type bridge; ip link set sw addrgenmode none; ip link set sw up")
+            .unwrap();
+        let (source, target) = (node_at(&switch, "source"), node_at(&switch, "target"));
+        let client = host_at(&switch, "client", "sw", 20);
+        let there = host_at(&target.namespace, "there", "br0", 21);
+        let here = host_at(&source.namespace, "here", "br0", 22);
+        let first = Tap::new(&source.namespace, "tap0").unwrap();
+        source.up(&bridged());
+        let second = Tap::new(&target.namespace, "tap0").unwrap();
+        let descriptors = [&first, &second].map(|tap| tap.as_fd().try_clone_to_owned().unwrap());
+        let guest = Guest::new(descriptors.into());
+        Self {
+            switch,
+            source,
+            target,
+            client,
+            there,
+            here,
+            first,
+            second,
+            guest,
+        }
+    }
+
+    fn all(&self) -> [(&'static str, &Netns); 3] {
+        [
+            ("client", &self.client),
+            ("there", &self.there),
+            ("here", &self.here),
+        ]
+    }
+
+    fn reached(&self, when: &str) {
+        for (who, host) in self.all() {
+            for address in ["10.66.1.7", "fd66:1::a800:ff:fee1:87fc"] {
+                assert!(pings(host, address), "{when}: {who} to {address}");
+            }
+        }
+    }
+}
+
+/// The longest gap that a guest may have for anybody when it moves.
+const GAP: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_guest_that_moves_is_found_by_all_within_a_second_and_then_its_place_is_fixed() {
+    let moved = Move::new();
+    let _monitors = [monitor(&moved.source), monitor(&moved.target)];
+    moved.reached("before");
+    assert!(is_fixed(&moved.source));
+    moved.target.up(&bridged());
+    assert!(!is_fixed(&moved.target));
+    moved.reached("while it is prepared");
+    assert!(pings(&moved.guest.namespace, "10.66.1.21"));
+    assert!(is_fixed(&moved.source) && !is_fixed(&moved.target));
+
+    // The source's TAP is there all the time, as it is until Ganeti ends the guest there.
+    let start = Instant::now();
+    moved.guest.place.store(1, Ordering::Relaxed);
+    moved.second.send(&rarp(GUEST)).unwrap();
+    std::thread::scope(|scope| {
+        for (who, host) in moved.all() {
+            scope.spawn(move || {
+                let gap = found_after(host, "10.66.1.7", start);
+                println!("{who}: found after {gap:?}");
+                assert!(gap < GAP, "{who}: {gap:?}");
+            });
+        }
+    });
+    harness::wait::until_true("its place to be fixed", LIMIT, || is_fixed(&moved.target)).unwrap();
+    println!("its place is fixed after {:?}", start.elapsed());
+    assert!(!is_fixed(&moved.source));
+    moved.reached("after");
+    // and back, by another TAP, as a new start of the guest there
+    assert!(
+        moved
+            .target
+            .run(&["check"], &Nic::new())
+            .stdout
+            .lines()
+            .all(|line| !line.starts_with("tap0")),
+    );
+    drop(moved.first);
+}
+
+/// Nobody follows: the guest is found by the switch and on its new node at once, and on its old
+/// one when its TAP there is gone.
+#[test]
+fn a_guest_that_moves_is_found_without_the_service_too() {
+    let moved = Move::new();
+    moved.target.up(&bridged());
+    moved.reached("while it is prepared");
+    let start = Instant::now();
+    moved.guest.place.store(1, Ordering::Relaxed);
+    moved.second.send(&rarp(GUEST)).unwrap();
+    for host in [&moved.client, &moved.there] {
+        let gap = found_after(host, "10.66.1.7", start);
+        assert!(gap < GAP, "{gap:?}");
+    }
+    // The pump holds the other descriptor.
+    moved.source.namespace.ip("link del tap0").unwrap();
+    let gap = found_after(&moved.here, "10.66.1.7", Instant::now());
+    assert!(gap < GAP, "{gap:?}");
+}
+
+/// A machine somewhere pretends that the guest has moved; then the guest speaks.
+#[test]
+fn a_guest_that_has_not_moved_keeps_its_place_whoever_says_so() {
+    let moved = Move::new();
+    moved.reached("before");
+    let liar = Tap::new(&moved.switch, "liar").unwrap();
+    moved
+        .switch
+        .sh("ip link set liar addrgenmode none; ip link set liar master sw; ip link set liar up")
+        .unwrap();
+    // Another guest on its node, which may use any address.
+    let neighbour = Tap::new(&moved.source.namespace, "tap3").unwrap();
+    moved.source.up(&with(
+        bridged(),
+        &[
+            ("INTERFACE", "tap3"),
+            ("INSTANCE", "snf-3"),
+            ("IP", "10.66.1.3"),
+            ("MAC", "aa:00:00:00:00:03"),
+            ("TAGS", "snf:nic:0:any-mac"),
+        ],
+    ));
+    let _monitor = monitor(&moved.source);
+    for _ in 0..5 {
+        neighbour.send(&rarp(GUEST)).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(is_fixed(&moved.source), "{}", places(&moved.source));
+
+    liar.send(&rarp(GUEST)).unwrap();
+    harness::wait::until_true("its place to be given up", LIMIT, || {
+        !is_fixed(&moved.source)
+    })
+    .unwrap();
+    let start = Instant::now();
+    assert!(pings(&moved.guest.namespace, "10.66.1.22"));
+    harness::wait::until_true("its place to be fixed again", LIMIT, || {
+        is_fixed(&moved.source)
+    })
+    .unwrap();
+    println!("its place is fixed again after {:?}", start.elapsed());
+    assert!(start.elapsed() < GAP);
+    // Who lied once is not believed again.
+    for _ in 0..20 {
+        liar.send(&rarp(GUEST)).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(is_fixed(&moved.source), "{}", places(&moved.source));
+    moved.reached("after");
+}
+
 #[test]
 fn a_bridged_guest_is_reached_before_while_and_after_it_moves() {
     let switch = Netns::new().unwrap();
@@ -152,6 +364,7 @@ fn a_bridged_guest_is_reached_before_while_and_after_it_moves() {
             }
         }
     };
+    let _monitors = [monitor(&source), monitor(&target)];
     let source_bare = source.dump();
     let first = Tap::new(&source.namespace, "tap0").unwrap();
     source.up(&bridged());
@@ -195,7 +408,7 @@ fn a_bridged_guest_is_reached_before_while_and_after_it_moves() {
     target.up(&with(bridged(), &[("ACTION", "up")]));
     let places = target.namespace.sh("bridge fdb show br br0").unwrap();
     assert!(
-        places.contains(&format!("{GUEST} dev tap0 master br0 static")),
+        places.contains(&format!("{GUEST} dev tap0 sticky master br0 static")),
         "{places}"
     );
     reached("in its place");

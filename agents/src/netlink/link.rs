@@ -3,8 +3,8 @@
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NlaBuffer, NlasIterator};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    BridgeBooleanOptionFlags, BridgeBooleanOptions, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+    InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
 use crate::addr::MacAddr;
@@ -41,6 +41,9 @@ pub struct Link {
     pub vlan_filtering: bool,
     /// Of a bridge: the VLAN that a new port is in; none if 0.
     pub default_vlan: Option<u16>,
+    /// Of a bridge: `no_linklocal_learn`, that is, it does not learn the sources of frames to
+    /// 01:80:c2:00:00:0X. None of a kernel that has no such option (before 5.0).
+    pub no_linklocal_learn: Option<bool>,
     /// Of a bridge port: its flags.
     pub port: Option<PortFlags>,
 }
@@ -198,6 +201,53 @@ impl Rtnetlink {
             .map(drop)
     }
 
+    /// Deletes what a bridge has learned behind a port; static entries stay.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn flush_port(&mut self, index: u32, name: &str) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Flush])),
+        ]));
+        self.socket
+            .request(RouteNetlinkMessage::NewLink(message), 0, || {
+                format!("flush bridge port {name}")
+            })
+            .map(drop)
+    }
+
+    /// Sets `no_linklocal_learn` of a bridge (`linux/if_bridge.h`, `BR_BOOLOPT_NO_LL_LEARN`):
+    /// with it on, the bridge does not learn the source of a frame to 01:80:c2:00:00:0X, which it
+    /// does otherwise before netfilter sees the frame.
+    ///
+    /// # Errors
+    /// What the kernel says. A kernel before 5.0 ignores it: [`Link::no_linklocal_learn`] tells.
+    pub fn set_no_linklocal_learn(&mut self, index: u32, name: &str, on: bool) -> Result<()> {
+        let flag = BridgeBooleanOptionFlags::NoLinkLocalLearn;
+        let options = BridgeBooleanOptions {
+            value: if on {
+                flag
+            } else {
+                BridgeBooleanOptionFlags::empty()
+            },
+            mask: flag,
+        };
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Bridge),
+            LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::MultiBoolOpt(options)])),
+        ]));
+        self.socket
+            .request(RouteNetlinkMessage::NewLink(message), 0, || {
+                format!("bridge {name}: no_linklocal_learn")
+            })
+            .map(drop)
+    }
+
     /// Makes a bridge that forwards multicast to all of its ports, and puts it up; its index.
     ///
     /// # Errors
@@ -284,6 +334,7 @@ pub(super) fn read(received: &Received) -> Option<Link> {
         alias: None,
         vlan_filtering: false,
         default_vlan: None,
+        no_linklocal_learn: None,
         port: None,
     };
     for attribute in NlasIterator::new(payload.get(16..)?).flatten() {
@@ -307,6 +358,8 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
 const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
+const IFLA_BR_MULTI_BOOLOPT: u16 = 46;
+const BR_BOOLOPT_NO_LL_LEARN: u32 = 1;
 
 fn read_info(info: &[u8], link: &mut Link) {
     for attribute in NlasIterator::new(info).flatten() {
@@ -319,6 +372,13 @@ fn read_info(info: &[u8], link: &mut Link) {
                         IFLA_BR_VLAN_FILTERING => link.vlan_filtering = flag(&option),
                         IFLA_BR_VLAN_DEFAULT_PVID => {
                             link.default_vlan = u16_at(option.value(), 0).filter(|vid| *vid != 0);
+                        }
+                        // struct br_boolopt_multi: values, then which of them there are.
+                        IFLA_BR_MULTI_BOOLOPT => {
+                            let known = u32_at(option.value(), 4).unwrap_or(0);
+                            let values = u32_at(option.value(), 0).unwrap_or(0);
+                            link.no_linklocal_learn = (known & BR_BOOLOPT_NO_LL_LEARN != 0)
+                                .then_some(values & BR_BOOLOPT_NO_LL_LEARN != 0);
                         }
                         _ => {}
                     }

@@ -7,6 +7,7 @@
 //! - [`Rtnetlink`]: a connection for links, routes, rules and neighbours
 //! - [`monitor::LinkMonitor`]: interfaces that appear, change and vanish
 //! - [`AddressMonitor`]: IPv6 addresses that they get and lose
+//! - [`ForwardingMonitor`]: addresses that bridges learn
 //! - [`nftables`]: atomic batches of tables, chains, rules, sets, maps and their elements
 //!
 //! What is worth knowing of the kernel's side:
@@ -24,6 +25,7 @@ use std::io;
 
 mod address;
 mod address_monitor;
+mod forwarding_monitor;
 mod link;
 pub mod monitor;
 mod neighbour;
@@ -35,6 +37,7 @@ mod socket;
 mod vlan;
 
 pub use address_monitor::{AddressEvent, AddressMonitor};
+pub use forwarding_monitor::ForwardingMonitor;
 pub use link::{Link, LinkChange, PortFlags};
 pub use neighbour::Neighbour;
 pub use route::{Route, RouteKind, RouteScope};

@@ -18,7 +18,10 @@ use super::{Result, Rtnetlink, absent_is_done};
 const RTM_NEWNEIGH: u16 = libc::RTM_NEWNEIGH;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+const NDA_VLAN: u16 = 5;
+const NDA_MASTER: u16 = 9;
 const NTF_PROXY: u8 = 8;
+const NTF_STICKY: u8 = 0x40;
 
 /// An entry of a neighbour or forwarding table as the kernel tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,29 @@ pub struct Neighbour {
     pub proxy: bool,
     /// State bits (`NUD_*`).
     pub state: u16,
+    /// Of an entry of a forwarding table: no frame that comes in elsewhere moves it.
+    pub sticky: bool,
+    /// Of an entry of a forwarding table: its VLAN, if the bridge knows VLANs.
+    pub vlan: Option<u16>,
+    /// Of an entry of a bridge's forwarding table: the bridge.
+    pub bridge: Option<u32>,
+}
+
+/// A static entry of a forwarding table (`linux/neighbour.h`): it does not age.
+const NUD_NOARP: u16 = 0x40;
+/// An address of the host's own.
+const NUD_PERMANENT: u16 = 0x80;
+
+impl Neighbour {
+    /// An entry of a forwarding table that does not age.
+    pub fn is_static(&self) -> bool {
+        self.state & NUD_NOARP != 0
+    }
+
+    /// An entry of a forwarding table that is for the host itself: a port's own address.
+    pub fn is_local(&self) -> bool {
+        self.state & NUD_PERMANENT != 0
+    }
 }
 
 impl Rtnetlink {
@@ -125,15 +151,26 @@ impl Rtnetlink {
     }
 
     /// Puts `mac` into the forwarding table of the bridge that `port` belongs to, as a static
-    /// entry: it does not age. Without `vlan` it is for frames in no VLAN and in each of the
-    /// port's.
+    /// entry: it does not age. A `sticky` one is moved by no frame that comes in at another
+    /// port either (`bridge(8)`, `sticky`). Without `vlan` it is for frames in no VLAN and in
+    /// each of the port's.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn set_forwarding(&mut self, port: u32, mac: MacAddr, vlan: Option<u16>) -> Result<()> {
+    pub fn set_forwarding(
+        &mut self,
+        port: u32,
+        mac: MacAddr,
+        vlan: Option<u16>,
+        sticky: bool,
+    ) -> Result<()> {
+        let mut message = forwarding(port, mac, vlan);
+        if sticky {
+            message.header.flags |= NeighbourFlags::Sticky;
+        }
         self.socket
             .request(
-                RouteNetlinkMessage::NewNeighbour(forwarding(port, mac, vlan)),
+                RouteNetlinkMessage::NewNeighbour(message),
                 NLM_F_CREATE | NLM_F_REPLACE,
                 || format!("forwarding entry on link {port}"),
             )
@@ -242,7 +279,7 @@ fn forwarding(port: u32, mac: MacAddr, vlan: Option<u16>) -> NeighbourMessage {
     message
 }
 
-fn read(received: &Received) -> Option<Neighbour> {
+pub(super) fn read(received: &Received) -> Option<Neighbour> {
     if received.kind != RTM_NEWNEIGH {
         return None;
     }
@@ -253,11 +290,16 @@ fn read(received: &Received) -> Option<Neighbour> {
         mac: None,
         proxy: payload.get(10)? & NTF_PROXY != 0,
         state: u16_at(payload, 8)?,
+        sticky: payload.get(10)? & NTF_STICKY != 0,
+        vlan: None,
+        bridge: None,
     };
     for attribute in NlasIterator::new(payload.get(12..)?).flatten() {
         match attribute.kind() {
             NDA_DST => neighbour.address = read_address(attribute.value()),
             NDA_LLADDR => neighbour.mac = attribute.value().try_into().ok(),
+            NDA_VLAN => neighbour.vlan = u16_at(attribute.value(), 0),
+            NDA_MASTER => neighbour.bridge = u32_at(attribute.value(), 0),
             _ => {}
         }
     }

@@ -6,12 +6,17 @@ use agents::addr::{Ipv6Net, MacAddr, in_prefix, link_local};
 
 use crate::guard::corpus::{self, Case, Cast};
 use crate::guard::entry::{Guard, Scope};
+use crate::guard::forwarding_corpus;
 
 /// The frames of the corpus for a guest, `router` the MAC address of the host's end of a routed
 /// one; none of one that has not all of its addresses checked, of both families.
 pub fn cases(guard: &Guard, router: MacAddr) -> Vec<Case> {
     match cast(guard) {
-        Some(cast) if guard.bridged => corpus::bridged(&cast),
+        Some(cast) if guard.bridged => {
+            let mut cases = corpus::bridged(&cast);
+            cases.extend(forwarding_corpus::all(&cast));
+            cases
+        }
         Some(cast) => corpus::routed(&cast, router),
         None => Vec::new(),
     }

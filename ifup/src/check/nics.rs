@@ -8,7 +8,7 @@ use agents::addr::MacAddr;
 use agents::netlink::nftables::{Copy, Element, Nftables, Table};
 use agents::netlink::{Neighbour, Route, RouteKind, Rtnetlink, Rule};
 
-use super::{evasions, replay};
+use super::{evasions, forwarding, replay};
 use crate::apply;
 use crate::config::Config;
 use crate::error::Result;
@@ -48,6 +48,7 @@ pub fn all(config: &Config) -> Result<Vec<String>> {
     };
     let mut found = Vec::new();
     let mut guards: Vec<(String, Guard)> = Vec::new();
+    let mut records = Vec::new();
     let interfaces = record::interfaces(&config.state)?;
     for interface in &interfaces {
         let record = match Record::load(&config.state, interface) {
@@ -61,13 +62,27 @@ pub fn all(config: &Config) -> Result<Vec<String>> {
         for line in kernel.differences(&record, config)? {
             found.push(format!("{interface} ({}): {line}", record.instance));
         }
-        guards.extend(record.steps.iter().find_map(|step| match step {
-            Step::Guard(guard) => Some((interface.clone(), guard.clone())),
-            _ => None,
-        }));
+        guards.extend(
+            record
+                .guard()
+                .map(|guard| (interface.clone(), guard.clone())),
+        );
+        records.push(record);
     }
     if interfaces.is_empty() {
         return Ok(found);
+    }
+    let entries = kernel.rtnetlink.forwarding()?;
+    for (record, line) in forwarding::misplaced(&records, &entries) {
+        let link = kernel.rtnetlink.link_by_index(line.interface())?;
+        let line = line.line(|index| match &link {
+            Some(link) => link.name.clone(),
+            None => format!("interface {index}"),
+        });
+        found.push(format!(
+            "{} ({}): {line}",
+            record.interface, record.instance
+        ));
     }
     let known = record::known(&config.state, "")?;
     let profiles = config.named_profiles();
@@ -82,22 +97,30 @@ pub fn all(config: &Config) -> Result<Vec<String>> {
             ));
         }
     }
-    let guests: Vec<replay::Guest> = guards
-        .into_iter()
-        .map(|(interface, guard)| replay::Guest {
+    let mut guests = Vec::new();
+    for (interface, guard) in guards {
+        let cases = evasions::cases(&guard, config.routed_mac());
+        if cases.is_empty() {
+            continue;
+        }
+        let link = if guard.bridged {
+            replay::GuestLink::Bridged(kernel.live_port(&interface, &guard, &entries)?)
+        } else {
+            replay::GuestLink::Routed(config.routed_mac())
+        };
+        guests.push(replay::Guest {
             interface,
-            cases: evasions::cases(&guard, config.routed_mac()),
-            router: (!guard.bridged).then(|| config.routed_mac()),
-        })
-        .filter(|guest| !guest.cases.is_empty())
-        .collect();
+            cases,
+            link,
+        });
+    }
     if !guests.is_empty() {
         let mut live = Vec::new();
         for table in [BRIDGE, INET, ARP] {
             live.extend(kernel.nftables.copy(table)?.map(Copy::without_tracking));
         }
-        for (interface, name) in replay::misjudged(&live, &guests)? {
-            found.push(format!("{interface}: judged wrongly: {name}"));
+        for (interface, wrong) in replay::misjudged(&live, &guests)? {
+            found.push(format!("{interface}: {wrong}"));
         }
     }
     Ok(found)
@@ -132,10 +155,18 @@ impl Kernel {
                         && link.master == master
                         && mtu.is_none_or(|mtu| mtu == link.mtu)
                 }
-                Step::Port { isolated, flood } => link.port.is_some_and(|port| {
+                Step::NoLinkLocalLearn { bridge, .. } => self
+                    .rtnetlink
+                    .link_by_name(bridge)?
+                    .is_some_and(|bridge| bridge.no_linklocal_learn == Some(true)),
+                Step::Port {
+                    isolated,
+                    flood,
+                    learning,
+                } => link.port.is_some_and(|port| {
                     port.isolated == Some(*isolated)
                         && port.unicast_flood == Some(*flood)
-                        && port.learning == Some(true)
+                        && port.learning == Some(*learning)
                 }),
                 Step::Forwarding { mac, bridge, vlans } => match self.index_of(bridge)? {
                     Some(bridge) => self.has_place(bridge, *mac, vlans, link.index)?,
@@ -218,11 +249,45 @@ impl Kernel {
         Ok(found)
     }
 
+    /// What the bridge of a guest does with what it hears from it, now.
+    fn live_port(
+        &mut self,
+        interface: &str,
+        guard: &Guard,
+        entries: &[Neighbour],
+    ) -> Result<replay::LivePort> {
+        let own = guard.macs().unwrap_or_default();
+        let link = self.rtnetlink.link_by_name(interface)?;
+        let Some((link, master)) = link.and_then(|link| link.master.map(|master| (link, master)))
+        else {
+            // Gone, or not on its bridge: no bridge learns anything from it.
+            return Ok(replay::LivePort {
+                own,
+                learning: false,
+                fixed: false,
+                no_linklocal_learn: true,
+            });
+        };
+        let bridge = self.rtnetlink.link_by_index(master)?;
+        let is_fixed = |entry: &Neighbour| {
+            entry.interface == link.index && entry.mac == Some(guard.mac) && entry.is_static()
+        };
+        Ok(replay::LivePort {
+            own,
+            learning: link.port.is_none_or(|port| port.learning != Some(false)),
+            fixed: entries.iter().any(is_fixed),
+            no_linklocal_learn: bridge
+                .is_some_and(|bridge| bridge.no_linklocal_learn == Some(true)),
+        })
+    }
+
     /// Whether a bridge has the address behind the port, in each VLAN and in none.
     fn has_place(&mut self, bridge: u32, mac: MacAddr, vlans: &[u16], port: u32) -> Result<bool> {
         for vlan in vlans.iter().copied().map(Some).chain([None]) {
             let place = self.rtnetlink.forwarding_of(bridge, mac, vlan)?;
-            if place.is_none_or(|place| place.interface != port) {
+            let fixed =
+                |place: Neighbour| place.interface == port && place.is_static() && place.sticky;
+            if !place.is_some_and(fixed) {
                 return Ok(false);
             }
         }

@@ -90,6 +90,24 @@ impl Reserved {
 }
 
 impl Guard {
+    /// Whether the guest cannot send from whatever MAC address it likes.
+    pub fn limits_mac(&self) -> bool {
+        matches!(self.scope, Scope::All | Scope::AnyIp) || self.mac_prefix.is_some()
+    }
+
+    /// The MAC addresses that the guest sends from; none if any.
+    pub fn macs(&self) -> Option<Vec<MacAddr>> {
+        if !matches!(self.scope, Scope::All | Scope::AnyIp) {
+            return None;
+        }
+        // RFC 9568, section 7.3: of IPv4 and of IPv6.
+        let shared = self
+            .vrrp
+            .iter()
+            .flat_map(|group| [1, 2].map(|kind| MacAddr::new([0, 0, 0x5e, 0, kind, *group])));
+        Some(std::iter::once(self.mac).chain(shared).collect())
+    }
+
     /// The elements that say this of the interface.
     pub fn members(&self, interface: &str) -> Vec<Member> {
         let table = if self.bridged { BRIDGE } else { INET };

@@ -16,6 +16,7 @@ pub mod chains;
 pub mod corpus;
 pub mod entry;
 pub mod explain;
+pub mod forwarding_corpus;
 pub mod frame;
 pub mod install;
 pub mod profile;

@@ -5,7 +5,7 @@ use agents::addr::MacAddr;
 use super::{Plan, no_host};
 use crate::config::Config;
 use crate::facts::Facts;
-use crate::guard::entry::Scope;
+use crate::guard::entry::{Guard, Scope};
 use crate::request::Request;
 use crate::step::Step;
 use crate::vlan::Vlans;
@@ -33,28 +33,63 @@ pub(super) fn plan(
     if let Some(vlans) = port.vlans {
         plan.steps.push(Step::Vlans(vlans.clone()));
     }
-    // A guest that has one MAC address has one place, by configuration. The bridge learns all
-    // the same: only frames with that address come so far, and they must be able to bring the
-    // place back after the guest was on another node.
-    let fixed = plan
-        .steps
-        .iter()
-        .any(|step| matches!(step, Step::Guard(guard) if matches!(guard.scope, Scope::All | Scope::AnyIp) && guard.vrrp.is_empty()));
-    // A guest that the bridge knows elsewhere is about to come from another node: until it is
-    // here its place is there, and its first frame moves it.
-    let fixed = fixed && !facts.guest_elsewhere;
-    plan.steps.push(Step::Port {
-        isolated: config.bridged.isolated,
-        flood: !fixed,
+    let guard = plan.steps.iter().find_map(|step| match step {
+        Step::Guard(guard) => Some(guard.clone()),
+        _ => None,
     });
-    if fixed {
+    let place = Place::of(guard.as_ref(), facts);
+    // Its own address first: then there is no moment in which the bridge does not know it.
+    if place == Place::Fixed || place == Place::FixedAmongOthers {
         plan.steps.push(Step::Forwarding {
             mac: request.nic.mac,
             bridge: port.bridge.to_owned(),
             vlans: facts.vlans.clone(),
         });
     }
+    plan.steps.push(Step::Port {
+        isolated: config.bridged.isolated,
+        flood: place != Place::Fixed,
+        learning: place != Place::Fixed,
+    });
+    if guard.is_some_and(|guard| guard.limits_mac()) {
+        plan.shared.push(Step::NoLinkLocalLearn {
+            bridge: port.bridge.to_owned(),
+            before: facts.no_linklocal_learn,
+        });
+    }
     plan.steps.push(Step::Up);
+}
+
+/// How the bridge knows where the guest is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The guest has one MAC address, whose place is fixed; the bridge learns nothing from it.
+    Fixed,
+    /// The guest has one MAC address but is on another node still, as far as is known: until its
+    /// first frame comes its place is there. The bridge learns from that frame, which can only
+    /// be from its own address: the guard drops all others, and those that netfilter does not
+    /// see are not learned from.
+    Awaited,
+    /// Besides its own address, the guest has some that come and go (VRRP).
+    FixedAmongOthers,
+    /// Nothing is known of its MAC addresses.
+    Learned,
+}
+
+impl Place {
+    /// The place of a guest with this guard.
+    pub(crate) fn of(guard: Option<&Guard>, facts: &Facts) -> Self {
+        match guard {
+            Some(guard) if matches!(guard.scope, Scope::All | Scope::AnyIp) => {
+                match (facts.guest_elsewhere, guard.vrrp.is_empty()) {
+                    (true, _) => Self::Awaited,
+                    (false, true) => Self::Fixed,
+                    (false, false) => Self::FixedAmongOthers,
+                }
+            }
+            _ => Self::Learned,
+        }
+    }
 }
 
 /// The host's end of the guest's link: the guest's address with `fe` in front. It is higher

@@ -1,4 +1,4 @@
-//! Guests on a bridge: what comes out of another port.
+//! Guests on a bridge: what comes out of another port, and what the bridge learns.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -10,7 +10,7 @@ use agents::netlink::{LinkChange, PortFlags, Rtnetlink};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::super::tap;
-use super::Guest;
+use super::{Guest, LivePort, Misjudged};
 use crate::error::{Error, Result};
 use crate::guard::frame::ethernet;
 use crate::sysctl;
@@ -44,8 +44,8 @@ impl Bridge {
         let index = rtnetlink.add_bridge(BRIDGE)?;
         Ok(Self {
             index,
-            witness: plug(index, WITNESS, rtnetlink)?,
-            marker: plug(index, MARKER, rtnetlink)?,
+            witness: plug(index, WITNESS, false, rtnetlink)?.0,
+            marker: plug(index, MARKER, false, rtnetlink)?.0,
             sent: 0,
         })
     }
@@ -53,25 +53,47 @@ impl Bridge {
     pub(super) fn misjudged(
         &mut self,
         guest: &Guest,
+        port: &LivePort,
         rtnetlink: &mut Rtnetlink,
-        wrong: &mut Vec<(String, &'static str)>,
+        wrong: &mut Vec<(String, Misjudged)>,
     ) -> Result<()> {
-        let tap = plug(self.index, &guest.interface, rtnetlink)?;
+        rtnetlink.set_no_linklocal_learn(self.index, BRIDGE, port.no_linklocal_learn)?;
+        let (tap, index) = plug(self.index, &guest.interface, port.learning, rtnetlink)?;
+        if port.fixed
+            && let Some(mac) = port.own.first()
+        {
+            rtnetlink.set_forwarding(index, *mac, None, true)?;
+        }
         for case in &guest.cases {
             self.sent = self.sent.wrapping_add(1);
             // A frame that the kernel does not even take from a guest does not pass.
             let sent = (&tap).write(&case.frame).is_ok();
             let passes = sent && arrives(&self.witness, &self.marker, &case.frame, self.sent)?;
             if passes != case.passes {
-                wrong.push((guest.interface.clone(), case.name));
+                wrong.push((guest.interface.clone(), Misjudged::Passing(case.name)));
+            }
+            // When the frame's mark has arrived, the bridge has learned what it will.
+            let mut learned = false;
+            for entry in rtnetlink.forwarding()? {
+                let Some(mac) = entry.mac.filter(|mac| !port.own.contains(mac)) else {
+                    continue;
+                };
+                if entry.interface == index && entry.bridge.is_some() && !entry.is_local() {
+                    learned = true;
+                    // The next frame must be judged by itself, and must not come back here.
+                    rtnetlink.delete_forwarding(index, mac, entry.vlan)?;
+                }
+            }
+            if learned {
+                wrong.push((guest.interface.clone(), Misjudged::Learning(case.name)));
             }
         }
         Ok(())
     }
 }
 
-/// A TAP of this name as a port of the bridge.
-fn plug(bridge: u32, name: &str, rtnetlink: &mut Rtnetlink) -> Result<File> {
+/// A TAP of this name as a port of the bridge, and its index.
+fn plug(bridge: u32, name: &str, learning: bool, rtnetlink: &mut Rtnetlink) -> Result<(File, u32)> {
     let (tap, index) = tap::plug(name, rtnetlink)?;
     let change = LinkChange {
         master: Some(bridge),
@@ -79,13 +101,12 @@ fn plug(bridge: u32, name: &str, rtnetlink: &mut Rtnetlink) -> Result<File> {
         ..LinkChange::default()
     };
     rtnetlink.change_link(index, name, &change)?;
-    // A forged source must not send the frame back to where it came from.
     let flags = PortFlags {
-        learning: Some(false),
+        learning: Some(learning),
         ..PortFlags::default()
     };
     rtnetlink.change_port(index, name, &flags)?;
-    Ok(tap)
+    Ok((tap, index))
 }
 
 fn of_tap(error: std::io::Error) -> Error {

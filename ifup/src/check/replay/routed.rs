@@ -2,13 +2,14 @@
 
 use std::io::Write as _;
 
+use agents::addr::MacAddr;
 use agents::netlink::nftables::{
     Batch, Chain, Family, Field, Hook, Nftables, Statement, Table, interface_name,
 };
 use agents::netlink::{LinkChange, Rtnetlink};
 
 use super::super::tap;
-use super::Guest;
+use super::{Guest, Misjudged};
 use crate::error::Result;
 use crate::guard::PRIORITY;
 use crate::sysctl;
@@ -27,9 +28,10 @@ const ARP: [u8; 2] = [0x08, 0x06];
 
 pub(super) fn misjudged(
     guest: &Guest,
+    router: MacAddr,
     rtnetlink: &mut Rtnetlink,
     nftables: &mut Nftables,
-    wrong: &mut Vec<(String, &'static str)>,
+    wrong: &mut Vec<(String, Misjudged)>,
 ) -> Result<()> {
     let interface = guest.interface.as_str();
     let (tap, index) = tap::plug(interface, rtnetlink)?;
@@ -39,7 +41,7 @@ pub(super) fn misjudged(
         sysctl::write(&no_search, "0")?;
     }
     let change = LinkChange {
-        mac: guest.router,
+        mac: Some(router),
         up: Some(true),
         ..LinkChange::default()
     };
@@ -74,7 +76,7 @@ pub(super) fn misjudged(
         let passes = sent && now > *before;
         *before = now;
         if passes != case.passes {
-            wrong.push((guest.interface.clone(), case.name));
+            wrong.push((guest.interface.clone(), Misjudged::Passing(case.name)));
         }
     }
     Ok(())
