@@ -175,6 +175,174 @@ fn check_names_all_that_is_not_as_it_was_made() {
     }
 }
 
+const GOOD: &str = "the configuration, this host and its NICs are as they should be";
+
+/// The variables of one of many NICs of a kind.
+fn one_of_many(number: u16, nic: Nic) -> Nic {
+    let [high, low] = number.to_be_bytes();
+    let network = nic["NETWORK_SUBNET"]
+        .strip_suffix("0/24")
+        .unwrap()
+        .to_owned();
+    with(
+        nic,
+        &[
+            ("INTERFACE", &format!("tap{number}")),
+            ("INSTANCE", &format!("snf-{number}")),
+            ("IP", &format!("{network}{}", 10 + low)),
+            ("MAC", &format!("aa:00:00:00:{high:02x}:{low:02x}")),
+        ],
+    )
+}
+
+fn check_of(bridged_nics: u16, routed_nics: u16) {
+    let (node, _router, one, two) = node_with_both();
+    drop((one, two));
+    assert!(node.run(&["restore"], &Nic::new()).status.success());
+    let mut taps = Vec::new();
+    for number in 0..bridged_nics + routed_nics {
+        taps.push(Tap::new(&node.namespace, &format!("tap{number}")).unwrap());
+        let nic = if number < bridged_nics {
+            bridged()
+        } else {
+            routed()
+        };
+        node.up(&one_of_many(number, nic));
+    }
+    let start = std::time::Instant::now();
+    assert_eq!(check(&node), (vec![GOOD.to_owned()], 0));
+    println!(
+        "{bridged_nics} bridged, {routed_nics} routed: {:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn check_is_content_with_two_nics_on_a_bridge() {
+    check_of(2, 0);
+}
+
+#[test]
+fn check_is_content_with_three_nics_on_a_bridge_and_three_routed() {
+    check_of(3, 3);
+}
+
+#[test]
+fn check_is_content_with_many_nics() {
+    check_of(64, 0);
+}
+
+#[test]
+fn check_is_content_with_many_routed_nics() {
+    check_of(2, 62);
+}
+
+/// What a guest has made the live tables learn, and how slow another is, changes no judgement.
+#[test]
+fn check_is_content_whatever_guests_have_taken_and_however_slow_they_are() {
+    let (node, _router, one, two) = node_with_both();
+    let _third = Tap::new(&node.namespace, "tap2").unwrap();
+    node.up(&with(
+        one_of_many(2, bridged()),
+        &[("TAGS", "snf:nic:0:rate-out:9k")],
+    ));
+    for case in corpus::bridged(&bridged_cast()) {
+        one.send(&case.frame).unwrap();
+    }
+    for case in corpus::routed(&node::routed_cast(), "fe:00:00:00:00:01".parse().unwrap()) {
+        two.send(&case.frame).unwrap();
+    }
+    assert_eq!(check(&node), (vec![GOOD.to_owned()], 0));
+}
+
+/// Entries behind a guest's port that are not its own, a guest's address elsewhere, and bridges
+/// and ports that learn what they should not.
+#[test]
+fn check_looks_at_the_whole_forwarding_table() {
+    let (node, _router, _one, _two) = node_with_both();
+    let port = Tap::new(&node.namespace, "port").unwrap();
+    node.namespace
+        .sh("ip link set port addrgenmode none; ip link set port master br0; ip link set port up")
+        .unwrap();
+    assert_eq!(check(&node), (vec![GOOD.to_owned()], 0));
+    let guest = "aa:00:00:e1:87:fc";
+    for (damage, wanted) in [
+        (
+            "bridge fdb add 02:00:00:00:00:01 dev tap0 master dynamic".to_owned(),
+            &[
+                "tap0 (snf-1): the forwarding table of br0 has addresses behind it that are not the guest's: 02:00:00:00:00:01",
+            ][..],
+        ),
+        (
+            "for n in 1 2 3 4 5; do bridge fdb add 02:00:00:00:00:0$n dev tap0 master static; done"
+                .to_owned(),
+            &[
+                "tap0 (snf-1): the forwarding table of br0 has addresses behind it that are not the guest's: 02:00:00:00:00:01 02:00:00:00:00:02 02:00:00:00:00:03 and 2 more",
+            ],
+        ),
+        (
+            format!("bridge fdb replace {guest} dev port master dynamic"),
+            &[
+                "tap0 (snf-1): not as it was made: forwarding",
+                "tap0 (snf-1): the forwarding table has its address aa:00:00:e1:87:fc behind port",
+            ],
+        ),
+        (
+            format!("bridge fdb replace {guest} dev tap0 master static"),
+            &["tap0 (snf-1): not as it was made: forwarding"],
+        ),
+        (
+            format!("bridge fdb replace {guest} dev tap0 master dynamic"),
+            &["tap0 (snf-1): not as it was made: forwarding"],
+        ),
+        (
+            "bridge link set dev tap0 learning on".to_owned(),
+            &["tap0 (snf-1): not as it was made: port isolated off flood off learning off"],
+        ),
+        (
+            "ip link set br0 type bridge no_linklocal_learn 0".to_owned(),
+            &["tap0 (snf-1): not as it was made: bridge br0 no_linklocal_learn on"],
+        ),
+        (
+            "ip link set br0 type bridge no_linklocal_learn 0
+             bridge link set dev tap0 learning on"
+                .to_owned(),
+            &[
+                "tap0: the bridge learns from: a forged source to 01:80:c2:00:00:0e",
+                "tap0: the bridge learns from: a VLAN tag and LLDP from a forged source",
+            ],
+        ),
+        (
+            "nft flush set bridge snf guarded-3; bridge link set dev tap0 learning on".to_owned(),
+            &["tap0: the bridge learns from: ARP from a forged source"],
+        ),
+    ] {
+        node.namespace.sh(&damage).unwrap();
+        let (lines, status) = check(&node);
+        assert_eq!(status, 1, "{damage}: {lines:?}");
+        for line in wanted {
+            assert!(
+                lines.iter().any(|found| found.starts_with(line)),
+                "{damage}: {line}: {lines:#?}"
+            );
+        }
+        // The next call repairs it.
+        node.namespace
+            .sh(&format!(
+                "bridge fdb del {guest} dev port master 2>/dev/null || true"
+            ))
+            .unwrap();
+        node.up(&with(bridged(), &[("TAGS", "synnefo:network:0:limited")]));
+        node.namespace
+            .sh("nft flush ruleset
+                 for n in 1 2 3 4 5; do bridge fdb del 02:00:00:00:00:0$n dev tap0 master 2>/dev/null || true; done")
+            .unwrap();
+        assert!(node.run(&["restore"], &Nic::new()).status.success());
+        assert_eq!(check(&node).0, [GOOD], "after {damage}");
+    }
+    drop(port);
+}
+
 #[test]
 fn check_finds_a_rate_that_is_gone() {
     let (node, _router, _one, _two) = node_with_both();

@@ -22,9 +22,9 @@ const fn statement(code: u32, k: u32) -> libc::sock_filter {
     jump(code, k, 0, 0)
 }
 
+#[allow(clippy::cast_possible_truncation)] // the codes of linux/filter.h are below 256
 const fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     libc::sock_filter {
-        // The codes of linux/filter.h are below 256.
         code: code as u16,
         jt,
         jf,
