@@ -205,6 +205,28 @@ impl Record {
     }
 }
 
+/// Removes what calls left that were killed as they wrote a record; the caller has the lock.
+///
+/// # Errors
+/// The folder cannot be read, or a file in it not be removed.
+pub fn remove_temporaries(state: &Path) -> Result<()> {
+    let entries = match fs::read_dir(state) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::file(state, error)),
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let interface = name
+            .to_str()
+            .and_then(|name| name.strip_prefix('.')?.strip_suffix(".new"));
+        if interface.is_some_and(is_interface_name) {
+            fs::remove_file(entry.path()).map_err(|error| Error::file(entry.path(), error))?;
+        }
+    }
+    Ok(())
+}
+
 fn temporary(state: &Path, interface: &str) -> PathBuf {
     state.join(format!(".{interface}.new"))
 }

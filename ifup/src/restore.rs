@@ -81,6 +81,12 @@ impl fmt::Display for Repaired {
 /// # Errors
 /// The folder of records cannot be read. What becomes of each NIC is returned.
 pub fn finish(config: &Config) -> Result<Vec<Repaired>> {
+    record::make_folder(&config.state)?;
+    {
+        let deadline = Deadline::start(config.deadline_seconds);
+        let _lock = Lock::take(&config.state, &deadline)?;
+        record::remove_temporaries(&config.state)?;
+    }
     let mut repaired = Vec::new();
     for interface in record::interfaces(&config.state)? {
         let Ok(Some(record)) = Record::load(&config.state, &interface) else {
