@@ -6,6 +6,7 @@ use std::path::Path;
 
 use agents::ganeti::ssconf::Ssconf;
 use agents::outbox::Producer;
+use agents::regular_file::{self, Links};
 
 use crate::config::Config;
 use crate::cursor::Cursor;
@@ -74,14 +75,15 @@ fn queue(folder: &Path) -> Result<String, String> {
         });
     let mut count = 0usize;
     for file in jobs {
-        readable(&file.path())?;
+        regular_file::open(&file.path(), Links::Refuse)
+            .map_err(|error| format!("{}: {error}", file.path().display()))?;
         count = count.saturating_add(1);
     }
     Ok(format!("{}: {count} jobs, all readable", folder.display()))
 }
 
 fn readable(path: &Path) -> Result<String, String> {
-    fs::File::open(path)
+    regular_file::open(path, Links::Follow)
         .map(|_| path.display().to_string())
         .map_err(|error| format!("{}: {error}", path.display()))
 }

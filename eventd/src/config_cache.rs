@@ -1,11 +1,12 @@
 //! Ganeti's configuration, read again only when it has changed.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use agents::ganeti::config_data::{self, ConfigData, InstanceParts};
+use agents::regular_file::{self, Links};
 
 /// What tells one version of the file from another: it is always replaced, never rewritten.
 type Version = (u64, u64, i64, i64);
@@ -42,7 +43,7 @@ impl ConfigCache {
         let fresh = match self.last.take() {
             Some((version, config)) if version == found => (version, config),
             _ => {
-                let file = File::open(&self.path).map_err(text)?;
+                let file = regular_file::open(&self.path, Links::Follow).map_err(text)?;
                 let version = version(&file.metadata().map_err(text)?);
                 let mut content = Vec::new();
                 let limit = u64::try_from(config_data::FILE_LIMIT).unwrap_or(u64::MAX);

@@ -5,14 +5,15 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use agents::json_object;
+use agents::regular_file::{self, Links};
 use serde::{Deserialize, Serialize};
 
 use crate::id_set::IdSet;
 use crate::job::Told;
 
-/// What has been told of every job.
+/// What has been told of every job. Fields that a later version has written are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Cursor {
     /// The cluster: another one's job numbers mean nothing here.
     pub cluster: String,
@@ -63,6 +64,17 @@ pub enum CursorError {
     },
 }
 
+/// What there is at a start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TakenUp {
+    /// No file: nothing has been told here.
+    Absent,
+    /// A cursor.
+    Whole(Cursor),
+    /// A file that is none: what has been told is not known.
+    Damaged,
+}
+
 /// What is newly told of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mark {
@@ -78,7 +90,7 @@ impl Cursor {
     /// # Errors
     /// See [`CursorError`].
     pub fn load(path: &Path) -> Result<Option<Self>, CursorError> {
-        let content = match fs::read(path) {
+        let content = match regular_file::read(path, Links::Follow, usize::MAX) {
             Ok(content) => content,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => {
@@ -86,12 +98,44 @@ impl Cursor {
                 return Err(CursorError::Read { path, source });
             }
         };
-        match serde_json::from_slice(&content) {
+        match json_object::from_slice(&content, "a cursor") {
             Ok(cursor) => Ok(Some(cursor)),
             Err(source) => {
                 let path = path.to_owned();
                 Err(CursorError::Malformed { path, source })
             }
+        }
+    }
+
+    /// Reads the file at a start; `None` if there is none. One that is damaged is copied to
+    /// `<file>.damaged`, in the place of an earlier one, and said to be: nobody knows what has been
+    /// told. The file itself stays until the cursor is written, so that the next start knows too.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn take_up(path: &Path) -> Result<TakenUp, CursorError> {
+        match Self::load(path) {
+            Ok(None) => Ok(TakenUp::Absent),
+            Ok(Some(cursor)) => Ok(TakenUp::Whole(cursor)),
+            Err(CursorError::Malformed { path, source }) => {
+                let mut aside = path.as_os_str().to_owned();
+                aside.push(".damaged");
+                let aside = PathBuf::from(aside);
+                let kept = put_aside(&path, &aside);
+                let (path, aside_shown) = (path.display(), aside.display());
+                match kept {
+                    Ok(()) => tracing::error!(
+                        "{path} is damaged ({source}); it is kept as {aside_shown}, and all that \
+                         is in the queue is told again, with the same ids"
+                    ),
+                    Err(error) => tracing::error!(
+                        "{path} is damaged ({source}) and cannot be kept as {aside_shown} \
+                         ({error}); all that is in the queue is told again, with the same ids"
+                    ),
+                }
+                Ok(TakenUp::Damaged)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -106,7 +150,7 @@ impl Cursor {
         temporary.push(".new");
         let temporary = PathBuf::from(temporary);
         let content = serde_json::to_vec(self)?;
-        let result = File::create(&temporary)
+        let result = regular_file::create(&temporary, 0o666)
             .and_then(|mut file| {
                 file.write_all(&content)?;
                 file.sync_all()
@@ -132,6 +176,16 @@ impl Cursor {
             }
         }
     }
+}
+
+/// Writes what a file has to another, whole or not at all.
+fn put_aside(path: &Path, aside: &Path) -> io::Result<()> {
+    let content = regular_file::read(path, Links::Follow, usize::MAX)?;
+    let mut temporary = aside.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
+    regular_file::create(&temporary, 0o600)?.write_all(&content)?;
+    fs::rename(&temporary, aside)
 }
 
 #[cfg(test)]
@@ -177,5 +231,29 @@ mod tests {
             let error = Cursor::load(&path).unwrap_err().to_string();
             assert!(error.contains("cursor.json"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_damaged_file_is_kept_beside_and_a_later_versions_fields_are_ignored() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("cursor.json");
+        assert_eq!(Cursor::take_up(&path).unwrap(), TakenUp::Absent);
+        for content in ["", "{", "[]", "{\"cluster\": 7}", "\u{0}\u{0}"] {
+            fs::write(&path, content).unwrap();
+            assert_eq!(Cursor::take_up(&path).unwrap(), TakenUp::Damaged);
+            let aside = scratch.path().join("cursor.json.damaged");
+            assert_eq!(fs::read_to_string(aside).unwrap(), content);
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+        let later = "{\"x\":{},\"cluster\":\"c\",\"master\":true,\"done\":[],\"open\":{},\"y\":1}";
+        fs::write(&path, later).unwrap();
+        let TakenUp::Whole(cursor) = Cursor::take_up(&path).unwrap() else {
+            panic!()
+        };
+        assert_eq!((cursor.cluster.as_str(), cursor.master), ("c", true));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let error = Cursor::take_up(&path).unwrap_err().to_string();
+        assert!(error.contains("a directory"), "{error}");
     }
 }

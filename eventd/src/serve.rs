@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::config_cache::ConfigCache;
-use crate::cursor::{Cursor, Mark};
+use crate::cursor::{Cursor, Mark, TakenUp};
 use crate::cursor_writer::CursorWriter;
 use crate::lock::Lock;
 use crate::mastership::Role;
@@ -95,6 +95,8 @@ struct Engine {
     relay: Relay,
     /// The cursor as far as everything is safe.
     safe_cursor: Cursor,
+    /// What had been told at the start is not known, and the queue has not been looked through since.
+    cursor_damaged: bool,
     /// What the cursor will have when the messages up to a number are safe.
     marks: VecDeque<(u64, u64, Mark)>,
     seq: u64,
@@ -132,7 +134,12 @@ impl Engine {
             outbox: outbox_dir.clone(),
         })
         .context("inotify")?;
-        let cursor = Cursor::load(&config.cursor_file)?.unwrap_or_default();
+        let taken_up = Cursor::take_up(&config.cursor_file)?;
+        let cursor_damaged = taken_up == TakenUp::Damaged;
+        let cursor = match taken_up {
+            TakenUp::Whole(cursor) => cursor,
+            TakenUp::Absent | TakenUp::Damaged => Cursor::default(),
+        };
         let source = Source::new(
             config.queue_dir.clone(),
             ConfigCache::new(config.config_data.clone()),
@@ -150,6 +157,7 @@ impl Engine {
             source,
             relay,
             safe_cursor: cursor,
+            cursor_damaged,
             marks: VecDeque::new(),
             seq: 0,
             stuck: VecDeque::new(),
@@ -317,6 +325,8 @@ impl Engine {
     fn rescan(&mut self) {
         let extent = if self.source.cursor().master {
             Extent::All
+        } else if self.cursor_damaged {
+            Extent::Queue
         } else {
             Extent::Newest(self.config.takeover())
         };
@@ -325,6 +335,7 @@ impl Engine {
                 if !self.source.cursor().master {
                     self.keep_beginning();
                 }
+                self.cursor_damaged = false;
                 self.metrics.rescans.inc();
                 self.queue_missed = self.watch.missing().next().is_some();
                 tracing::info!(jobs = count, "looked through the queue");

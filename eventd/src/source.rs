@@ -1,13 +1,14 @@
 //! From the queue to messages: which job files to read, when, and what of them is new.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use agents::ganeti::job::{self, Job, JobError};
 use agents::outbox::Entry;
+use agents::regular_file::{self, Links, NotRegular};
 
 use crate::config_cache::ConfigCache;
 use crate::cursor::{Cursor, Mark, OtherMaster};
@@ -26,6 +27,9 @@ const UNREADABLE_PAUSE: Duration = Duration::from_secs(30);
 
 /// So much room is kept for the next job file, in bytes: the usual ones have some kilobytes.
 const KEPT_ROOM: usize = 256 << 10;
+
+/// The file with the highest job number is no longer than this, in bytes.
+const SERIAL_LIMIT: usize = 64;
 
 /// Job numbers are given out before the job's file appears: a missing file is a number that
 /// was never used only if so many later ones have been.
@@ -49,6 +53,9 @@ pub struct Batch {
 pub enum Extent {
     /// All that the cursor does not have.
     All,
+    /// All that the cursor does not have of what is in the queue, and of the newest archived jobs:
+    /// what was told before is not known any more.
+    Queue,
     /// Of jobs that have ended only those that were active in the last so much time of the
     /// queue's activity: what another master may not have got out, or at the first start.
     Newest(Duration),
@@ -82,6 +89,8 @@ enum ReadFault {
     /// It is neither in the queue nor in the archive.
     Gone,
     Io(io::Error),
+    /// Something else has its name.
+    Special(NotRegular),
     Job(JobError),
 }
 
@@ -383,11 +392,13 @@ impl Source {
                 self.try_again(id, TORN_PAUSE, TORN_TRIES, &error.to_string());
                 None
             }
+            // A file that is no job stays none until it is replaced.
             Err(ReadFault::Job(error)) => {
-                // A file that is no job stays none until it is replaced.
-                self.again.remove(&id);
-                let path = queue_path(&self.queue, id);
-                tracing::warn!(job = id, "ignored: {}: {error}", path.display());
+                self.ignore(id, &error.to_string());
+                None
+            }
+            Err(ReadFault::Special(found)) => {
+                self.ignore(id, &found.to_string());
                 None
             }
             Err(ReadFault::Io(error)) => {
@@ -432,6 +443,12 @@ impl Source {
         !self.cursor.master && self.cursor.arrears.contains(job)
     }
 
+    fn ignore(&mut self, id: u64, reason: &str) {
+        self.again.remove(&id);
+        let path = queue_path(&self.queue, id);
+        tracing::warn!(job = id, "ignored: {}: {reason}", path.display());
+    }
+
     fn try_again(&mut self, id: u64, pause: Duration, limit: u32, reason: &str) {
         let tries = self.again.get(&id).map_or(0, |again| again.tries);
         if tries == 0 || tries == limit {
@@ -461,9 +478,9 @@ fn archive_path(queue: &Path, id: u64) -> PathBuf {
 
 /// The highest job number given out; 0 if the queue does not say.
 fn read_serial(queue: &Path) -> u64 {
-    fs::read_to_string(queue.join("serial"))
+    regular_file::read(&queue.join("serial"), Links::Refuse, SERIAL_LIMIT)
         .ok()
-        .and_then(|serial| serial.trim().parse().ok())
+        .and_then(|serial| str::from_utf8(&serial).ok()?.trim().parse().ok())
         .unwrap_or(0)
 }
 
@@ -473,15 +490,17 @@ fn read_job<'a>(
     id: u64,
     content: &'a mut Vec<u8>,
 ) -> Result<(Job<'a>, Option<SystemTime>), ReadFault> {
-    let file = match File::open(queue_path(queue, id)) {
+    // No link is followed: this daemon may read what the queue's owner may not.
+    let file = match regular_file::open(&queue_path(queue, id), Links::Refuse) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // archived in the meantime
-            File::open(archive_path(queue, id))
+            regular_file::open(&archive_path(queue, id), Links::Refuse)
         }
         other => other,
     };
-    let fault = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => ReadFault::Gone,
+    let fault = |error: io::Error| match (NotRegular::of(&error), error.kind()) {
+        (Some(found), _) => ReadFault::Special(found),
+        (None, io::ErrorKind::NotFound) => ReadFault::Gone,
         _ => ReadFault::Io(error),
     };
     let mut file = file.map_err(fault)?;

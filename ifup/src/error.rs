@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use agents::ganeti::nic_environment::NicError;
 use agents::service::config::ConfigError;
+use agents::service::environment::NotUtf8;
 
 /// Why a run failed. The text is one line: Ganeti puts it into the job's error.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +13,9 @@ pub enum Error {
     /// What Ganeti says cannot be.
     #[error(transparent)]
     Environment(#[from] NicError),
+    /// A variable is no text.
+    #[error(transparent)]
+    NotUtf8(#[from] NotUtf8),
     /// What Ganeti says is well formed, but not so on this host.
     #[error("{name}={value}: {reason}")]
     Host {

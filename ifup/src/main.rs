@@ -1,16 +1,18 @@
 //! `snf-ifup`: what Ganeti runs for each KVM NIC.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agents::ganeti::nic_environment::{Action, NicError};
+use agents::service::environment;
 use clap::Parser;
 use ifup::arguments::{Arguments, Command};
 use ifup::config::Config;
 use ifup::error::{Error, Result};
 use ifup::invocation::Invocation;
-use ifup::request::{read_environment, variables};
+use ifup::request::{is_variable, read_environment, variables};
 use ifup::{announce, check, explain, list, monitor, restore, run, takeover};
 
 fn main() -> ExitCode {
@@ -39,7 +41,10 @@ fn one_line(text: &str) -> String {
 
 /// The NIC that the environment is about, for the start of an error's text.
 fn subject() -> String {
-    let value = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let value = |name| {
+        let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
+        Some(value.to_string_lossy().into_owned())
+    };
     match (value("INTERFACE"), value("INSTANCE")) {
         (Some(interface), Some(instance)) => {
             format!("{} ({}): ", one_line(&interface), one_line(&instance))
@@ -48,10 +53,13 @@ fn subject() -> String {
     }
 }
 
-fn environment() -> impl Iterator<Item = (String, String)> {
-    // What is not UTF-8 is none of Ganeti's.
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+/// Ganeti's variables. One that is not UTF-8 is refused, if it `matters`: to take it for one that
+/// is not set would leave out an address or a tag.
+fn environment(matters: impl Fn(&str) -> bool) -> Result<BTreeMap<String, String>> {
+    let texts = environment::texts(std::env::vars_os(), |name| {
+        is_variable(name) && matters(name)
+    });
+    Ok(variables(texts?))
 }
 
 fn by_ganeti(action: Action, mode: Option<&str>, argument: Option<OsString>) -> Result<ExitCode> {
@@ -59,7 +67,10 @@ fn by_ganeti(action: Action, mode: Option<&str>, argument: Option<OsString>) -> 
         let text = format!("called as a script of Ganeti, with the argument {argument:?}");
         return Err(Error::Usage(text));
     }
-    let variables = variables(environment());
+    // A NIC is taken down whatever else is wrong with it.
+    let variables = environment(|name| {
+        action == Action::Up || matches!(name, "INTERFACE" | "MODE" | "ACTION")
+    })?;
     let value = |name: &str| variables.get(name).map(String::as_str);
     if let (Some(mode), Some(set)) = (mode, value("MODE"))
         && mode != set
@@ -99,7 +110,7 @@ fn by_hand(arguments: Arguments) -> Result<ExitCode> {
     log(&config)?;
     let nic = |env: Option<PathBuf>| match env {
         Some(path) => read_environment(&path),
-        None => Ok(variables(environment())),
+        None => environment(|_| true),
     };
     match arguments.command {
         Command::Up { env, dry_run: true } => print!("{}", run::dry_run(&nic(env)?, &config)?),

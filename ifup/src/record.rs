@@ -1,13 +1,14 @@
 //! What was done for an interface, written down so that it can be undone without Ganeti.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io;
+use std::fs;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 
 use agents::addr::MacAddr;
 use agents::binding::is_interface_name;
+use agents::regular_file::{self, Links};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -17,6 +18,8 @@ use crate::step::Step;
 
 /// The form of a record; a record of another form is not understood.
 const VERSION: u32 = 1;
+/// The longest record, in bytes.
+const RECORD_LIMIT: usize = 1 << 20;
 /// What is before the flag in a record's text: in no value is it, since a quotation mark there
 /// has a backslash before it.
 const UNFINISHED: &str = "\n  \"unfinished\": ";
@@ -97,7 +100,7 @@ impl Record {
     /// It cannot be read or understood.
     pub fn load(state: &Path, interface: &str) -> Result<Option<Self>> {
         let path = path(state, interface)?;
-        let text = match fs::read(&path) {
+        let text = match regular_file::read(&path, Links::Refuse, RECORD_LIMIT) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::file(path, error)),
@@ -125,7 +128,9 @@ impl Record {
     pub fn save(&self, state: &Path) -> Result<()> {
         let path = path(state, &self.interface)?;
         let temporary = temporary(state, &self.interface);
-        fs::write(&temporary, self.text(&path)?)
+        let text = self.text(&path)?;
+        regular_file::create(&temporary, 0o600)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
             .and_then(|()| fs::rename(&temporary, &path))
             .map_err(|error| Error::file(path, error))
     }
@@ -141,9 +146,7 @@ impl Record {
         let text = self.text(&path)?;
         let flag = text.find(UNFINISHED).map(|at| at + UNFINISHED.len());
         let at = flag.and_then(|at| u64::try_from(at).ok()).unwrap_or(0);
-        File::options()
-            .write(true)
-            .open(&path)
+        regular_file::open_to_write(&path, Links::Refuse)
             .and_then(|file| file.write_all_at(b"false", at))
             .map_err(|error| Error::file(path, error))
     }

@@ -43,13 +43,18 @@ const VARIABLES: [&str; 22] = [
     "VLAN",
 ];
 
+/// Whether a variable is one of those that are read.
+pub fn is_variable(name: &str) -> bool {
+    VARIABLES.contains(&name)
+}
+
 /// Ganeti's variables among these.
 pub fn variables(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> BTreeMap<String, String> {
     environment
         .into_iter()
-        .filter(|(name, _)| VARIABLES.contains(&name.as_str()))
+        .filter(|(name, _)| is_variable(name))
         .collect()
 }
 

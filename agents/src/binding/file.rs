@@ -1,14 +1,14 @@
 //! Binding files in their folder: load, save, remove.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Binding, BindingError, is_interface_name, parse};
+use crate::regular_file::{self, Links, NotRegular};
 
 /// A larger file is refused unread.
-const SIZE_LIMIT: u64 = 64 * 1024;
+const SIZE_LIMIT: usize = 64 * 1024;
 
 /// Why a binding file could not be used. The text names the file.
 #[derive(Debug, thiserror::Error)]
@@ -59,20 +59,12 @@ pub fn load(path: &Path) -> Result<Binding, LoadError> {
         path: path.to_owned(),
         source,
     };
-    // A FIFO left in the folder must not block the daemon in open().
-    let file = File::options()
-        .read(true)
-        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
-        .open(path)
-        .map_err(read)?;
-    if !file.metadata().map_err(read)?.is_file() {
-        return Err(unfit("not a regular file"));
-    }
-    let mut bytes = Vec::with_capacity(512);
-    file.take(SIZE_LIMIT + 1)
-        .read_to_end(&mut bytes)
-        .map_err(read)?;
-    if bytes.len() as u64 > SIZE_LIMIT {
+    let bytes = match regular_file::read(path, Links::Follow, SIZE_LIMIT) {
+        Ok(bytes) => bytes,
+        Err(error) if NotRegular::of(&error).is_some() => return Err(unfit("not a regular file")),
+        Err(error) => return Err(read(error)),
+    };
+    if bytes.len() > SIZE_LIMIT {
         return Err(unfit("larger than 64 KiB"));
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| unfit("not UTF-8"))?;
@@ -105,15 +97,11 @@ pub fn save(folder: &Path, interface: &str, binding: &Binding) -> io::Result<()>
         Err(error) => return Err(invalid(format!("binding: {error}"))),
     }
     let temporary = temporary_path(folder, interface);
-    if fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
+    let found = regular_file::read(&path, Links::Refuse, SIZE_LIMIT);
+    if found.is_ok_and(|found| found == text.as_bytes()) {
         return removed(&temporary);
     }
-    let written = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o644)
-        .open(&temporary)
+    let written = regular_file::create(&temporary, 0o644)
         .and_then(|mut file| {
             // The mode above is cut by Ganeti's umask of 077, and nfdhcpd is not root.
             file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;

@@ -111,6 +111,11 @@ impl HookNic {
 }
 
 impl HookEnvironment {
+    /// Whether a variable is one that Ganeti sets for hooks.
+    pub fn is_variable(name: &str) -> bool {
+        name.starts_with("GANETI_")
+    }
+
     /// Reads the common variables out of an environment.
     ///
     /// # Errors
@@ -118,8 +123,15 @@ impl HookEnvironment {
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, HookError> {
         let variables: HashMap<_, _> = variables
             .into_iter()
-            .filter(|(name, value)| name.starts_with("GANETI_") && value.len() <= VALUE_LIMIT)
+            .filter(|(name, _)| Self::is_variable(name))
             .collect();
+        if let Some((name, value)) = variables
+            .iter()
+            .find(|(_, value)| value.len() > VALUE_LIMIT)
+        {
+            let reason = format!("{} bytes: more than {VALUE_LIMIT}", value.len());
+            return Err(wrong(name, value, &reason));
+        }
         let get = |name: &str| required(&variables, name).map(str::to_owned);
         let version = get("GANETI_HOOKS_VERSION")?;
         if version != "2" {
@@ -350,6 +362,10 @@ mod tests {
             let error = changed(ADD, name, Some(value)).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(value), "{error}");
         }
+        let long = "x".repeat(VALUE_LIMIT + 1);
+        let error = changed(ADD, "GANETI_POST_INSTANCE_NIC0_IP", Some(&long)).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("NIC0_IP") && error.len() < 400, "{error}");
         for name in [
             "GANETI_HOOKS_PATH",
             "GANETI_MASTER",

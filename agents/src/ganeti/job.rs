@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::json_object::{self, ObjectSeed};
 use crate::message::EventTime;
 
 /// The longest job file that is read, in bytes. Results of queries over a whole large cluster
@@ -66,7 +67,7 @@ pub struct Job<'a> {
     #[serde(deserialize_with = "number")]
     pub id: u64,
     /// Its opcodes, in the order in which they run.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "ops")]
     pub ops: Vec<Op<'a>>,
     /// When it was submitted.
     #[serde(default, rename = "received_timestamp", deserialize_with = "time")]
@@ -91,7 +92,7 @@ impl<'a> Job<'a> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(JobError::Empty);
         }
-        let job: Self = serde_json::from_slice(bytes).map_err(|error| {
+        let job: Self = json_object::from_slice(bytes, "a job").map_err(|error| {
             if error.is_eof() {
                 JobError::CutOff(error)
             } else {
@@ -358,6 +359,27 @@ impl<'de> Deserialize<'de> for Log {
     }
 }
 
+/// The opcodes of a job, each a JSON object.
+fn ops<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Op<'de>>, D::Error> {
+    struct OpsVisitor;
+    impl<'de> Visitor<'de> for OpsVisitor {
+        type Value = Vec<Op<'de>>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a list of opcodes")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut ops = Vec::new();
+            while let Some(op) = list.next_element_seed(ObjectSeed::new("an opcode"))? {
+                ops.push(op);
+            }
+            Ok(ops)
+        }
+    }
+    deserializer.deserialize_seq(OpsVisitor)
+}
+
 /// Old Ganeti versions wrote the id as text.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     struct NumberVisitor;
@@ -448,6 +470,24 @@ mod tests {
         }
         let error = Job::parse(8, SUCCESS).unwrap_err().to_string();
         assert!(error.contains("job-8") && error.contains('7'), "{error}");
+    }
+
+    #[test]
+    fn a_list_in_the_place_of_an_object_is_told_as_one() {
+        for (file, expected) in [
+            ("[]", "a job (a JSON object)"),
+            ("[7, [], null, null, null]", "a job (a JSON object)"),
+            (r#"{"id": 7, "ops": [[]]}"#, "an opcode (a JSON object)"),
+            (
+                r#"{"id": 7, "ops": [[{}, "success", null, null, null, null, null]]}"#,
+                "an opcode (a JSON object)",
+            ),
+            (r#"{"id": 7, "ops": {}}"#, "a list of opcodes"),
+        ] {
+            let error = Job::parse(7, file.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{file}: {error}");
+            assert!(error.starts_with("not a job: invalid type"), "{error}");
+        }
     }
 
     #[test]

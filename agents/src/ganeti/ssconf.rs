@@ -1,8 +1,9 @@
 //! `ssconf_*`: the few values that every node of a cluster has as plain files.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::regular_file::{self, Links};
 
 /// Where Ganeti keeps them.
 pub const DEFAULT_FOLDER: &str = "/var/lib/ganeti";
@@ -78,12 +79,10 @@ impl Ssconf {
 
     fn name(&self, file: &str) -> Result<String, SsconfError> {
         let path = self.folder.join(file);
-        let mut bytes = Vec::new();
-        let limit = u64::try_from(NAME_LIMIT * 2).unwrap_or(u64::MAX);
-        let read = File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
-        if let Err(source) = read {
-            return Err(SsconfError::Read { path, source });
-        }
+        let bytes = match regular_file::read(&path, Links::Follow, NAME_LIMIT * 2) {
+            Ok(bytes) => bytes,
+            Err(source) => return Err(SsconfError::Read { path, source }),
+        };
         let text = String::from_utf8_lossy(&bytes);
         let name = text.trim();
         let good = !name.is_empty()

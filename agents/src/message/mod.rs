@@ -29,6 +29,8 @@ pub use routing::{EXCHANGE, RoutingKey, Topic};
 
 use serde::{Deserialize, Serialize};
 
+use crate::json_object;
+
 /// The longest body that is parsed, in bytes. Ganeti puts whole command outputs into results,
 /// but nothing of ours comes near this.
 pub const BODY_LIMIT: usize = 16 << 20;
@@ -126,7 +128,7 @@ impl Message {
             return Err(MessageError::TooLong(body.len()));
         }
         let Kind { r#type: kind } =
-            serde_json::from_slice(body).map_err(|source| MessageError::Shape {
+            json_object::from_slice(body, "a message").map_err(|source| MessageError::Shape {
                 field: WrongField::find::<Kind>(body),
                 source,
             })?;

@@ -1,7 +1,7 @@
 //! Taking messages out of the outbox.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime};
 use serde::de::DeserializeOwned;
 
 use super::{Entry, FileName, Producer};
+use crate::regular_file::{self, Links, NotRegular};
 
 /// The longest file that is read, in bytes.
-const FILE_LIMIT: u64 = 64 << 20;
+const FILE_LIMIT: usize = 64 << 20;
 
 /// A temporary file of this age belongs to a producer that died.
 const STALE: Duration = Duration::from_secs(3600);
@@ -51,6 +52,9 @@ pub enum BadFile {
     /// It has no message.
     #[error("it is empty")]
     Empty,
+    /// It is a FIFO, a directory or the like.
+    #[error("it is {0}")]
+    Special(NotRegular),
     /// A line is no message.
     #[error("line {line}: {source}")]
     Line {
@@ -155,14 +159,9 @@ impl Outbox {
     /// # Errors
     /// See [`ReadError`].
     pub fn read_json<T: DeserializeOwned>(&self, name: &FileName) -> Result<Vec<T>, ReadError> {
-        let mut content = Vec::new();
-        let file = File::open(self.path(name)).map_err(io_error)?;
-        let limit = FILE_LIMIT.saturating_add(1);
-        let length = file
-            .take(limit)
-            .read_to_end(&mut content)
-            .map_err(ReadError::Io)?;
-        if u64::try_from(length).is_ok_and(|length| length > FILE_LIMIT) {
+        let content = regular_file::read(&self.path(name), Links::Refuse, FILE_LIMIT);
+        let content = content.map_err(io_error)?;
+        if content.len() > FILE_LIMIT {
             return Err(BadFile::TooLong.into());
         }
         Ok(parse(&content)?)
@@ -208,7 +207,11 @@ impl Outbox {
         kept.sort_unstable();
         let surplus = kept.len().saturating_sub(BAD_LIMIT);
         for oldest in kept.iter().take(surplus) {
-            fs::remove_file(bad.join(oldest))?;
+            let oldest = bad.join(oldest);
+            match fs::symlink_metadata(&oldest) {
+                Ok(found) if found.is_dir() => fs::remove_dir_all(&oldest)?,
+                _ => fs::remove_file(&oldest)?,
+            }
         }
         Ok(())
     }
@@ -234,7 +237,9 @@ fn parse<T: DeserializeOwned>(content: &[u8]) -> Result<Vec<T>, BadFile> {
 }
 
 fn io_error(error: io::Error) -> ReadError {
-    if error.kind() == io::ErrorKind::NotFound {
+    if let Some(found) = NotRegular::of(&error) {
+        BadFile::Special(found).into()
+    } else if error.kind() == io::ErrorKind::NotFound {
         ReadError::Gone
     } else {
         ReadError::Io(error)

@@ -1,14 +1,15 @@
 //! Leaving messages in the outbox.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::{Class, Entry, FileName, Kind};
 use crate::message::EventTime;
+use crate::regular_file;
 
 /// Writes files into an outbox.
 #[derive(Debug)]
@@ -122,12 +123,7 @@ impl Producer {
 }
 
 fn write_synced(folder: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = regular_file::create(path, 0o600)?;
     // eventd may run as the folder's owner, who must be able to read what root left.
     let (owner, own) = (fs::metadata(folder)?, file.metadata()?);
     if (owner.uid(), owner.gid()) != (own.uid(), own.gid()) {

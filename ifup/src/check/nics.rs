@@ -1,12 +1,12 @@
 //! Whether each NIC is as its record says: in the kernel, in our filters, in the folders.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::IpAddr;
 
 use agents::addr::MacAddr;
 use agents::netlink::nftables::{Copy, Element, Nftables, Table};
 use agents::netlink::{Neighbour, Route, RouteKind, Rtnetlink, Rule};
+use agents::regular_file::{self, Links};
 
 use super::{evasions, forwarding, replay};
 use crate::apply;
@@ -230,7 +230,8 @@ impl Kernel {
                 }
                 Step::Binding { text } => {
                     let path = config.bindings.join(interface);
-                    fs::read(path).is_ok_and(|found| found == text.as_bytes())
+                    regular_file::read(&path, Links::Refuse, text.len())
+                        .is_ok_and(|found| found == text.as_bytes())
                 }
                 Step::Masquerade { network } => masquerade::is_there(&mut self.nftables, *network)?,
                 Step::Guard(guard) => self.holds(&guard.members(interface))?,
