@@ -50,11 +50,17 @@ fn expected(file: &Value, before: Option<&Value>) -> Option<Value> {
             .get("instance_name")
             .unwrap_or_else(|| &input["instances"][0])
             .clone();
-        message["tags"] = json!([]);
-        message["job_fields"] = if opcode == "OP_INSTANCE_CREATE" && status == "error" {
-            input.clone()
+        message["tags"] = if opcode == "OP_INSTANCE_CREATE" {
+            input["tags"].clone()
         } else {
-            fields(&["nics", "disks", "hvparams", "beparams"])
+            json!([])
+        };
+        message["job_fields"] = match (opcode, status) {
+            ("OP_INSTANCE_CREATE", "error") => input.clone(),
+            ("OP_INSTANCE_CREATE" | "OP_INSTANCE_SET_PARAMS", _) => {
+                fields(&["nics", "disks", "hvparams", "beparams"])
+            }
+            _ => json!({}),
         };
     } else if opcode.starts_with("OP_NETWORK_") {
         message["type"] = json!("ganeti-network-status");
@@ -68,10 +74,13 @@ fn expected(file: &Value, before: Option<&Value>) -> Option<Value> {
         job_fields["subnet"] = input["network"].clone();
         message["job_fields"] = job_fields;
     } else if opcode.starts_with("OP_TAGS_") && input["kind"] == "instance" {
+        if !["success", "error"].contains(&status) {
+            return None;
+        }
         message["type"] = json!("ganeti-op-status");
         message["instance"] = input["name"].clone();
         message["tags"] = input["tags"].clone();
-        message["job_fields"] = json!({});
+        message["job_fields"] = json!({"dry_run": input["dry_run"]});
     } else if opcode == "OP_CLUSTER_SET_PARAMS" {
         message["type"] = json!("ganeti-cluster-status");
     } else {

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::EventTime;
 
-/// An operation on an instance has a new status, or its log a new line.
+/// An operation on an instance has a new status, or its log a new line. Of tag operations only the
+/// end is told, if it is `success` or `error`.
 ///
 /// `instance_nics`, `instance_disks` and `instance_hvparams` are what Ganeti's configuration
 /// has for the instance after the operation. They are there when the operation can have
@@ -33,11 +34,19 @@ pub struct OpMessage {
     /// What the operation returned, or `[error class, [arguments…]]`; null until it ended.
     #[serde(default)]
     pub result: Value,
-    /// Of the operation's input: `nics`, `disks`, `hvparams`, `beparams`, null where it had
-    /// none. For a failed create it is the whole input, so that the create can be repeated.
+    /// Of the operation's input, an object:
+    /// - of `OP_INSTANCE_CREATE` and `OP_INSTANCE_SET_PARAMS` `nics`, `disks`, `hvparams` and
+    ///   `beparams`, null where it had none; of a create that failed the whole input, so that it
+    ///   can be repeated;
+    /// - of `OP_TAGS_SET` and `OP_TAGS_DEL` `dry_run`: whether it was only tried, null where the
+    ///   input does not say;
+    /// - of all others empty. What a start is given, for one, holds for that start alone.
+    ///
+    /// Empty in a message that would be too long with it.
     #[serde(default)]
     pub job_fields: Value,
-    /// The tags that the operation sets or removes; empty for all but tag operations.
+    /// The tags that a create gives the instance, or that a tag operation sets or removes; empty
+    /// for all others.
     #[serde(default)]
     pub tags: Vec<String>,
     /// The instance's NICs, in their order.
@@ -49,6 +58,22 @@ pub struct OpMessage {
     /// The hypervisor parameters that decide what the instance boots from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_hvparams: Option<InstanceHvparams>,
+}
+
+impl OpMessage {
+    /// Whether the input says that the operation was only tried: then nothing has changed. Most
+    /// bodies do not say so; of an agent of ours the header `x-dry-run` does.
+    pub fn says_dry_run(&self) -> bool {
+        self.job_fields.get("dry_run") == Some(&Value::Bool(true))
+    }
+
+    /// Whether the operation can have changed what the instance is made of as `job_fields` says.
+    pub fn tells_parameters(&self) -> bool {
+        matches!(
+            self.operation.as_str(),
+            "OP_INSTANCE_CREATE" | "OP_INSTANCE_SET_PARAMS"
+        )
+    }
 }
 
 /// One NIC of an instance, as Ganeti's configuration has it.

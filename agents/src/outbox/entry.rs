@@ -34,6 +34,10 @@ pub struct Entry {
     /// The node and the program that made it: `node1.gnt.lab/snf-ganeti-hook`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+    /// Whether it is about an operation that was only tried (`--dry-run`): the AMQP header
+    /// `x-dry-run`. The bodies of most messages do not say so.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dry_run: bool,
     /// The body, as it will be sent.
     pub body: Box<RawValue>,
 }
@@ -51,6 +55,7 @@ impl Entry {
             class,
             cluster: None,
             origin: None,
+            dry_run: false,
             body: serde_json::value::to_raw_value(message)?,
         })
     }
@@ -61,6 +66,10 @@ impl Entry {
     }
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
         self.id == other.id
@@ -69,6 +78,7 @@ impl PartialEq for Entry {
             && self.class == other.class
             && self.cluster == other.cluster
             && self.origin == other.origin
+            && self.dry_run == other.dry_run
             && self.body.get() == other.body.get()
     }
 }

@@ -16,13 +16,7 @@ pub(super) fn messages(
 ) -> Vec<(String, Message)> {
     if let Some(instance) = facts.input.text("instance_name") {
         let result = facts.op.result();
-        let message = message(
-            facts,
-            facts.input.get("instance_name"),
-            instance,
-            result,
-            parts,
-        );
+        let message = message(facts, instance, result, parts);
         return vec![(String::new(), message)];
     }
     let Some(instances) = facts.input.get("instances").as_array() else {
@@ -50,17 +44,13 @@ pub(super) fn messages(
                 }
                 _ => Value::Null,
             };
-            Some((
-                name.to_owned(),
-                message(facts, instance, name, result, parts),
-            ))
+            Some((name.to_owned(), message(facts, name, result, parts)))
         })
         .collect()
 }
 
 fn message(
     facts: &Facts<'_>,
-    source: &Value,
     instance: &str,
     result: Value,
     parts: &mut dyn FnMut(&str) -> Option<InstanceParts>,
@@ -75,17 +65,20 @@ fn message(
     let (nics, disks, hvparams) = parts.map_or((None, None, None), |parts| {
         (Some(parts.nics), Some(parts.disks), Some(parts.hvparams))
     });
-    let job_fields = if opcode == "OP_INSTANCE_CREATE" && status == "error" {
-        facts.op.whole_input()
-    } else {
-        let field = |name: &str| match source.get(name) {
-            Some(own) => own.clone(),
-            None => facts.input.get(name).clone(),
-        };
-        let fields = ["nics", "disks", "hvparams", "beparams"];
-        Value::Object(Map::from_iter(
-            fields.map(|name| (name.to_owned(), field(name))),
-        ))
+    let job_fields = match (opcode, status) {
+        ("OP_INSTANCE_CREATE", "error") => facts.op.whole_input(),
+        ("OP_INSTANCE_CREATE" | "OP_INSTANCE_SET_PARAMS", _) => {
+            let fields = ["nics", "disks", "hvparams", "beparams"];
+            Value::Object(Map::from_iter(
+                fields.map(|name| (name.to_owned(), facts.input.get(name).clone())),
+            ))
+        }
+        // Of the others it may hold for one start alone: a dispatcher would take it for a change.
+        _ => Value::Object(Map::new()),
+    };
+    let tags = match opcode {
+        "OP_INSTANCE_CREATE" => facts.input.texts("tags").unwrap_or_default(),
+        _ => Vec::new(),
     };
     Message::Op(Box::new(OpMessage {
         event_time: facts.event_time,
@@ -97,7 +90,7 @@ fn message(
         logmsg: facts.logmsg(),
         result,
         job_fields,
-        tags: Vec::new(),
+        tags,
         instance_nics: nics,
         instance_disks: disks,
         instance_hvparams: hvparams,

@@ -81,8 +81,10 @@ pub fn events(job: &Job<'_>, told: Option<&Told>, context: &mut Context<'_>) -> 
                 op.log.length,
                 &object,
             );
+            let dry_run = is_dry_run(&input, &message);
             match bounded(id, class, message) {
                 Ok(mut entry) => {
+                    entry.dry_run = dry_run;
                     entry.cluster = Some(context.cluster.to_owned());
                     entry.origin = Some(context.origin.to_owned());
                     entries.push(entry);
@@ -94,6 +96,12 @@ pub fn events(job: &Job<'_>, told: Option<&Told>, context: &mut Context<'_>) -> 
         }
     }
     entries
+}
+
+/// Whether the message is about an opcode that is only tried. Any opcode can be; a dispatcher that
+/// is asked whether we are alive asks so.
+fn is_dry_run(input: &Input, message: &Message) -> bool {
+    input.get("dry_run") == &Value::Bool(true) && !matches!(message, Message::Heartbeat(_))
 }
 
 /// The messages about one opcode, each with what tells it apart from the others.
@@ -141,7 +149,7 @@ fn bounded(id: EventId, class: Class, mut message: Message) -> Result<Entry, ser
     }
     match &mut message {
         Message::Op(op) => {
-            op.job_fields = Value::Null;
+            op.job_fields = Value::Object(serde_json::Map::new());
             op.tags = Vec::new();
         }
         Message::Network(network) => network.job_fields = NetworkFields::default(),

@@ -20,6 +20,10 @@ pub(super) fn message(facts: &Facts<'_>) -> Option<Message> {
 }
 
 fn of_instance(facts: &Facts<'_>, tags: Vec<String>) -> Option<Message> {
+    if !matches!(facts.op.status.as_str(), "success" | "error") {
+        return None;
+    }
+    let dry_run = facts.input.get("dry_run").clone();
     Some(Message::Op(Box::new(OpMessage {
         event_time: facts.event_time,
         instance: facts.input.text("name")?.to_owned(),
@@ -29,7 +33,7 @@ fn of_instance(facts: &Facts<'_>, tags: Vec<String>) -> Option<Message> {
         cluster: facts.cluster.to_owned(),
         logmsg: facts.logmsg(),
         result: facts.op.result(),
-        job_fields: Value::Object(serde_json::Map::new()),
+        job_fields: serde_json::json!({ "dry_run": dry_run }),
         tags,
         instance_nics: None,
         instance_disks: None,

@@ -113,8 +113,11 @@ fn an_opcode_on_several_instances_gives_each_a_message() {
     )]));
     let all = told(&multi, None);
     assert_eq!(all.len(), 2);
-    assert_eq!(all[0].1["job_fields"]["nics"], json!([{"ip": "192.0.2.1"}]));
-    assert_eq!(all[1].1["job_fields"]["nics"], Value::Null);
+    // The creates are jobs of their own, which tell of NICs and tags.
+    for (_, body) in &all {
+        assert_eq!(body["job_fields"], json!({}));
+        assert_eq!(body["tags"], json!([]));
+    }
 }
 
 #[test]
@@ -290,4 +293,120 @@ fn a_message_that_no_broker_would_take_goes_without_what_makes_it_long() {
     assert!(entry.body_bytes().len() < BODY_LIMIT);
     assert_eq!(body["instance"], "a-1");
     assert_eq!(body["status"], "error");
+}
+
+#[test]
+fn only_a_create_and_a_modify_tell_of_their_input() {
+    let given = json!({"nics": [["add", -1, {}]], "disks": [], "hvparams": {"kvm_flag": "x"},
+        "beparams": {"vcpus": 4, "maxmem": 4096}, "tags": ["a", "cyclades:user:b"]});
+    let all_told = |job: &Job<'_>| told(job, None);
+    let told = |opcode: &str, status: &str| {
+        let mut input = given.clone();
+        input["OP_ID"] = json!(opcode);
+        input["instance_name"] = json!("snf-1");
+        let job = job(json!([op(status, input)]));
+        let [(_, body)] = &all_told(&job)[..] else {
+            panic!()
+        };
+        (body["job_fields"].clone(), body["tags"].clone())
+    };
+    let mut fields = given.clone();
+    fields.as_object_mut().unwrap().shift_remove("tags");
+    for status in [
+        "queued",
+        "waiting",
+        "running",
+        "canceling",
+        "success",
+        "error",
+        "canceled",
+    ] {
+        for opcode in [
+            "OP_INSTANCE_STARTUP",
+            "OP_INSTANCE_SHUTDOWN",
+            "OP_INSTANCE_REBOOT",
+            "OP_INSTANCE_REMOVE",
+            "OP_INSTANCE_REINSTALL",
+            "OP_INSTANCE_RENAME",
+            "OP_INSTANCE_MIGRATE",
+            "OP_INSTANCE_FAILOVER",
+            "OP_INSTANCE_MOVE",
+            "OP_INSTANCE_RECREATE_DISKS",
+            "OP_INSTANCE_GROW_DISK",
+            "OP_INSTANCE_CONSOLE",
+            "OP_INSTANCE_SNAPSHOT",
+            "OP_INSTANCE_LATER",
+        ] {
+            let expected = (json!({}), json!([]));
+            assert_eq!(told(opcode, status), expected, "{opcode} {status}");
+        }
+        let expected = (fields.clone(), json!([]));
+        assert_eq!(told("OP_INSTANCE_SET_PARAMS", status), expected);
+        let (job_fields, tags) = told("OP_INSTANCE_CREATE", status);
+        assert_eq!(tags, given["tags"], "{status}");
+        if status == "error" {
+            assert_eq!(job_fields["tags"], given["tags"]);
+            assert_eq!(job_fields["instance_name"], "snf-1");
+        } else {
+            assert_eq!(job_fields, fields, "{status}");
+        }
+    }
+    // A create of an old Ganeti has no tags, or something else in their place.
+    for tags in [json!(null), json!("x"), json!({}), json!([7, "y"])] {
+        let input = json!({"OP_ID": "OP_INSTANCE_CREATE", "instance_name": "a-1", "tags": tags});
+        let (_, body) = &all_told(&job(json!([op("queued", input)])))[0];
+        let expected = if tags.is_array() {
+            json!(["y"])
+        } else {
+            json!([])
+        };
+        assert_eq!(body["tags"], expected);
+    }
+}
+
+#[test]
+fn a_tag_operation_tells_its_end_and_whether_it_was_a_dry_run() {
+    for opcode in ["OP_TAGS_SET", "OP_TAGS_DEL"] {
+        for (given, expected) in [
+            (Some(json!(true)), json!(true)),
+            (Some(json!(false)), json!(false)),
+            (None, json!(null)),
+        ] {
+            let mut input = json!({"OP_ID": opcode, "kind": "instance", "name": "snf-1",
+                "tags": ["cyclades:user:x"]});
+            if let Some(dry_run) = &given {
+                input["dry_run"] = dry_run.clone();
+            }
+            for status in ["queued", "waiting", "running", "canceling", "canceled"] {
+                let job = job(json!([op(status, input.clone())]));
+                assert!(told(&job, None).is_empty(), "{opcode} {status}");
+            }
+            for status in ["success", "error"] {
+                let job = job(json!([op(status, input.clone())]));
+                let [(entry, body)] = &told(&job, None)[..] else {
+                    panic!()
+                };
+                assert_eq!(body["job_fields"], json!({"dry_run": expected}));
+                assert_eq!(body["tags"], json!(["cyclades:user:x"]));
+                assert_eq!(entry.dry_run, given == Some(json!(true)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_of_any_operation_is_marked_outside_the_body() {
+    for (opcode, name) in [
+        ("OP_INSTANCE_SHUTDOWN", "instance_name"),
+        ("OP_INSTANCE_CREATE", "instance_name"),
+        ("OP_INSTANCE_REMOVE", "instance_name"),
+        ("OP_NETWORK_REMOVE", "network_name"),
+    ] {
+        for dry_run in [true, false] {
+            let input = json!({"OP_ID": opcode, name: "snf-1", "dry_run": dry_run});
+            let all = told(&job(json!([op("success", input)])), None);
+            assert_eq!(all[0].0.dry_run, dry_run, "{opcode}");
+            assert_eq!(all[0].1.get("dry_run"), None, "{opcode}");
+        }
+    }
 }

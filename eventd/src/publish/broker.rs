@@ -55,6 +55,9 @@ const FRAME_MAX: u32 = 32 << 10;
 /// The header with a message's number.
 const SEQ: &str = "x-seq";
 
+/// The header of a message about an operation that was only tried.
+const DRY_RUN: &str = "x-dry-run";
+
 /// How to get a connection.
 #[derive(Debug, Clone)]
 pub struct Broker {
@@ -258,6 +261,9 @@ fn properties(entry: &Entry, origin: &str, seq: u64, cloudevents: bool) -> Basic
     }
     let origin = entry.origin.as_deref().unwrap_or(origin);
     headers.insert("x-origin".into(), text(origin));
+    if entry.dry_run {
+        headers.insert(DRY_RUN.into(), AMQPValue::Boolean(true));
+    }
     let seq = i64::try_from(seq).unwrap_or(i64::MAX);
     headers.insert(SEQ.into(), AMQPValue::LongLongInt(seq));
     if cloudevents {
