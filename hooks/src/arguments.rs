@@ -29,11 +29,12 @@ pub struct HookArguments {
 /// Reads the JSON objects that an image deployment writes, from standard input, and leaves
 /// them as messages in the outbox, from where snf-ganeti-eventd publishes them.
 ///
-/// At most five messages a second leave, and always the last. What is no message is written
-/// to standard error as it came.
+/// At most five messages a second leave, and always the last; an image-error leaves at once and is
+/// never dropped. What is no message is written to standard error as it came. SIGTERM, SIGHUP,
+/// SIGINT and SIGQUIT end the program after what has been told already is left.
 ///
-/// Exit status: 0 the input ended; 1 it could not be read, or the last message not be left;
-/// 2 wrong usage.
+/// Exit status: 0 the input ended, or a signal came; 1 the input could not be read, or an error or
+/// the last message not be left; 2 wrong usage.
 #[derive(Debug, Parser)]
 #[command(name = "snf-progress-monitor", version)]
 pub struct ProgressArguments {

@@ -289,3 +289,205 @@ fn a_name_that_is_none_is_wrong_usage() {
         assert_eq!(output.status.code(), Some(2), "{name:?}");
     }
 }
+
+/// Runs the monitor on an input; returns the messages that it leaves.
+fn told_of(input: &[u8]) -> (Vec<Value>, Output) {
+    let rig = Rig::new();
+    let mut child = rig.monitor().spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let feeder = thread::spawn(move || {
+        let _ = pipe.write_all(&input);
+    });
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    let bodies = if rig.path("outbox").exists() {
+        rig.entries()
+    } else {
+        Vec::new()
+    };
+    let bodies = bodies
+        .iter()
+        .map(|entry| serde_json::from_str(entry.body.get()).unwrap())
+        .collect();
+    (bodies, output)
+}
+
+fn is_error(body: &Value) -> bool {
+    body["type"] == "image-error"
+}
+
+#[test]
+fn an_image_error_is_found_behind_whatever_garbage() {
+    let error = r#"{"type":"image-error","messages":["disk full"]}"#;
+    let huge = format!("{{\"log\": \"{}\n", "x".repeat(3 << 20));
+    let deep = format!("{}\n", "{\"a\":".repeat(5000));
+    let arrays = format!("{{\"a\":{}\n", "[".repeat(5000));
+    for garbage in [
+        "syntax error near {\n",
+        "{\n",
+        "}}}\n",
+        "near { a \" quote\n",
+        "{ \"unterminated\n",
+        "{\"key\": \"unterminated\n",
+        "{\"key\": \"a\\\n",
+        "{\"type\":\"image-info\",\"messages\":[\n",
+        "{\"type\":\"image-info\",\n",
+        "{\"type\":\n",
+        "{\"type\": {\"type\": {\n",
+        "{'type': 'image-info'}\n",
+        "sh: ${x\r\n",
+        "text { on the same line: ",
+        "text {\"k\": on the same line: ",
+        "{{",
+        "{\"a\":1,}",
+        "{\"a\":nul}",
+        "[1, {\"x\": ",
+        "\u{feff}",
+        huge.as_str(),
+        deep.as_str(),
+        arrays.as_str(),
+    ] {
+        let (told, output) = told_of(format!("{garbage}{error}\n").as_bytes());
+        let shown: String = garbage.chars().take(60).collect();
+        assert!(output.status.success(), "{shown:?}: {output:?}");
+        let [body] = &told[..] else {
+            panic!("{shown:?}: {told:?}")
+        };
+        assert_eq!(body["messages"][0], "disk full", "{shown:?}");
+    }
+    // Several lines, as some writers make them, are one object.
+    let pretty = "{\n  \"type\": \"image-error\",\n  \"details\":\n  {\n    \"a\": [\n      {\"b\": 1}\n    ]\n  }\n}\n";
+    let (told, _) = told_of(pretty.as_bytes());
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["details"]["a"][0]["b"], 1);
+}
+
+#[test]
+fn a_string_that_is_no_text_is_replaced_and_not_the_message_lost() {
+    for (inside, shown) in [
+        (&b"caf\xe9.txt"[..], "caf\u{fffd}.txt"),
+        (b"cut \xf0\x9f\x98", "cut \u{fffd}"),
+        (b"a\tb\x1b[31m", "a\tb\u{1b}[31m"),
+        (b"first\nsecond", "first\nsecond"),
+        (br"C:\path \udce9.txt", "C:\\path \u{fffd}.txt"),
+        (br"\ud83d\ude00 \u00e9", "\u{1f600} \u{e9}"),
+        (br"\ud83dx \u12", "\u{fffd}x \\u12"),
+    ] {
+        let mut line = br#"{"type":"image-error","messages":[""#.to_vec();
+        line.extend_from_slice(inside);
+        line.extend_from_slice(b"\"]}\n");
+        let (told, output) = told_of(&line);
+        let [body] = &told[..] else {
+            panic!("{shown:?}: {output:?}")
+        };
+        assert_eq!(body["messages"][0], shown);
+    }
+}
+
+#[test]
+fn an_image_error_is_not_lost_among_what_came_too_fast() {
+    use std::fmt::Write as _;
+    let mut input = String::new();
+    let info = "{\"type\":\"image-info\",\"messages\":[\"x\"]}\n";
+    for number in 0..120 {
+        writeln!(
+            input,
+            "{{\"type\":\"image-error\",\"messages\":[\"{number}\"]}}"
+        )
+        .unwrap();
+        input.push_str(&info.repeat(30));
+    }
+    let (told, output) = told_of(input.as_bytes());
+    assert!(output.status.success());
+    let errors: Vec<_> = told.iter().filter(|body| is_error(body)).collect();
+    assert_eq!(errors.len(), 120);
+    assert_eq!(errors[119]["messages"][0], "119");
+}
+
+#[test]
+fn a_signal_just_after_an_image_error_does_not_lose_it() {
+    for signal in ["TERM", "HUP", "INT"] {
+        let rig = Rig::new();
+        let mut child = rig.monitor().spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        // So that the next message must wait for its turn.
+        writeln!(
+            input,
+            "{{\"type\":\"image-info\",\"messages\":[\"first\"]}}"
+        )
+        .unwrap();
+        let start = Instant::now();
+        while !rig.path("outbox").exists() || rig.entries().is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            thread::sleep(Duration::from_millis(2));
+        }
+        write!(
+            input,
+            "{{\"type\":\"image-info\",\"messages\":[\"second\"]}}\n\
+             {{\"type\":\"image-warning\",\"messages\":[\"third\"]}}\n\
+             {{\"type\":\"image-error\",\"messages\":[\"disk full\"]}}\nno newline {{\"x"
+        )
+        .unwrap();
+        let sent = Command::new("kill")
+            .args(["-s", signal, &child.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+        let status = child.wait().unwrap();
+        assert!(status.success(), "{signal}: {status}");
+        drop(input);
+        let bodies: Vec<Value> = rig
+            .entries()
+            .iter()
+            .map(|entry| serde_json::from_str(entry.body.get()).unwrap())
+            .collect();
+        assert_eq!(bodies.len(), 4, "{signal}: {bodies:?}");
+        assert!(bodies.iter().any(is_error), "{signal}: {bodies:?}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_not_utf8_is_refused_by_name() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let odd = OsStr::from_bytes(b"10.0.0.\xff");
+    for name in [
+        "GANETI_POST_INSTANCE_NIC0_IP",
+        "GANETI_POST_INSTANCE_NAME",
+        "GANETI_INSTANCE_TAGS",
+        "GANETI_HOOKS_PHASE",
+    ] {
+        let rig = Rig::new();
+        let output = Command::new(env!("CARGO_BIN_EXE_snf-ganeti-hook"))
+            .arg("--config")
+            .arg(rig.path("hooks.toml"))
+            .env_clear()
+            .envs(captured())
+            .env(name, odd)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains(name) && said.contains("UTF-8"), "{said}");
+        assert!(
+            said.contains(r"10.0.0.\xff") || said.contains(r"10.0.0.\xFF"),
+            "{said}"
+        );
+        assert!(!rig.path("outbox").exists());
+    }
+    // Another program's variable is none of the hook's business.
+    let rig = Rig::new();
+    let output = Command::new(env!("CARGO_BIN_EXE_snf-ganeti-hook"))
+        .arg("--config")
+        .arg(rig.path("hooks.toml"))
+        .env_clear()
+        .envs(captured())
+        .env("OTHER", odd)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(rig.entries().len(), 1);
+}

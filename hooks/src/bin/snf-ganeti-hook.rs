@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use agents::ganeti::hook_environment::HookEnvironment;
+use agents::service::environment;
 use clap::Parser;
 use hooks::arguments::HookArguments;
 use hooks::config::Config;
@@ -9,17 +11,18 @@ use hooks::hook;
 
 fn main() -> ExitCode {
     let args = HookArguments::parse();
-    // Not `vars()`, which panics on a variable that is not UTF-8.
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let result = Config::load(&args.config)
-        .map_err(|error| error.to_string())
-        .and_then(|config| hook::run(&config, variables).map_err(|error| error.to_string()));
-    match result {
+    match work(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("snf-ganeti-hook: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn work(args: &HookArguments) -> anyhow::Result<()> {
+    let variables = environment::texts(std::env::vars_os(), HookEnvironment::is_variable)?;
+    let config = Config::load(&args.config)?;
+    hook::run(&config, variables)?;
+    Ok(())
 }

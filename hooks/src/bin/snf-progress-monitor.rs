@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use hooks::arguments::ProgressArguments;
 use hooks::config::Config;
-use hooks::progress;
+use hooks::progress::{self, EndSignals};
 
 fn main() -> ExitCode {
     let args = ProgressArguments::parse();
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
 }
 
 fn work(args: &ProgressArguments) -> anyhow::Result<()> {
+    let end = EndSignals::hold_back()?;
     let config = Config::load(&args.config)?;
     let node = config.node_name()?;
     // Unbuffered, so that what is polled for and what is read are the same.
@@ -30,6 +31,7 @@ fn work(args: &ProgressArguments) -> anyhow::Result<()> {
         &node,
         &config.outbox_dir,
         input,
+        &end,
         io::stderr().lock(),
     )?;
     Ok(())

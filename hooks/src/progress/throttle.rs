@@ -1,4 +1,5 @@
-//! How many messages leave, and when: at most five a second, and always the last.
+//! How many messages leave, and when: errors at once, of the others at most five a second, and
+//! always the last.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,11 +10,25 @@ use agents::message::ProgressMessage;
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Messages that are not replaced by the next of their kind wait here; more than that are
-/// not for people to read, and the oldest is dropped.
+/// not for people to read, and the oldest is dropped, of warnings only if nothing else waits.
 const WAITING_LIMIT: usize = 50;
+
+/// So many leave before an error, so that they stay in order.
+const FEW: usize = 4;
 
 /// The kind of which only the newest matters.
 const REPLACED: &str = "image-copy-progress";
+
+/// The kind that ends a deployment, and that says why.
+const ERROR: &str = "image-error";
+
+/// The kind that is kept longer than others.
+const WARNING: &str = "image-warning";
+
+/// Whether a message leaves before all others and is never dropped.
+pub(super) fn is_urgent(message: &ProgressMessage) -> bool {
+    message.kind == ERROR
+}
 
 /// Messages on their way out.
 #[derive(Debug, Default)]
@@ -24,16 +39,28 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// Takes a message. An older progress that still waits is replaced by a newer one.
-    pub fn offer(&mut self, message: ProgressMessage) {
+    /// Takes a message; returns those that leave at once, in order. An older progress that still
+    /// waits is replaced by a newer one. An error leaves at once, and the few that wait before it;
+    /// it does not wait for many.
+    pub fn offer(&mut self, message: ProgressMessage) -> Vec<ProgressMessage> {
+        if is_urgent(&message) {
+            let mut leaving = Vec::new();
+            if self.waiting.len() <= FEW {
+                leaving.extend(self.waiting.drain(..));
+            }
+            leaving.push(message);
+            return leaving;
+        }
         if message.kind == REPLACED {
             self.waiting.retain(|waiting| waiting.kind != REPLACED);
         }
         if self.waiting.len() >= WAITING_LIMIT {
-            self.waiting.pop_front();
+            let least = self.waiting.iter().position(|one| one.kind != WARNING);
+            self.waiting.remove(least.unwrap_or(0));
             self.dropped = self.dropped.saturating_add(1);
         }
         self.waiting.push_back(message);
+        Vec::new()
     }
 
     /// The next message, if it may leave now.
@@ -128,5 +155,30 @@ mod tests {
         let rest: Vec<_> = throttle.finish().collect();
         assert_eq!(rest.len(), 48);
         assert_eq!(rest.last(), Some(&message("image-info", 59)));
+    }
+
+    #[test]
+    fn an_error_leaves_at_once_and_a_warning_is_dropped_last() {
+        let mut throttle = Throttle::default();
+        throttle.offer(message("image-warning", 1));
+        for number in 0..200 {
+            assert_eq!(throttle.offer(message("image-info", number)), []);
+        }
+        let error = message("image-error", 7);
+        for _ in 0..100 {
+            assert_eq!(throttle.offer(error.clone()).len(), 1);
+        }
+        assert_eq!(throttle.dropped(), 151);
+        assert_eq!(throttle.finish().next(), Some(message("image-warning", 1)));
+        // The few that wait stay before it.
+        let progress = message("image-copy-progress", 3);
+        throttle.offer(progress.clone());
+        assert_eq!(throttle.offer(error.clone()), [progress, error]);
+        assert_eq!(throttle.wait(Instant::now()), None);
+        for number in 0..60 {
+            throttle.offer(message("image-warning", number));
+        }
+        let rest: Vec<_> = throttle.finish().collect();
+        assert_eq!(rest.first(), Some(&message("image-warning", 10)));
     }
 }
