@@ -53,7 +53,8 @@ fn tell(client: &Client, frame: &[u8]) -> anyhow::Result<String> {
         checksum: Checksum::Present,
     };
     let mut reply = Vec::new();
-    let (kind, action) = respond(query, client, &mut Scratch::default(), &mut reply);
+    let mut scratch = Scratch::default();
+    let (kind, action) = respond(query, client, &mut scratch, &mut reply);
     let mut out = String::new();
     let attachment = if client.port.bridged {
         "bridged"
@@ -81,6 +82,9 @@ fn tell(client: &Client, frame: &[u8]) -> anyhow::Result<String> {
         Action::Pass => writeln!(out, "passed on: not ours to answer")?,
     }
     if matches!(action, Action::Reply(_) | Action::ReplyAndPass(_)) {
+        for omission in &scratch.omissions {
+            writeln!(out, "no room: {omission}")?;
+        }
         for byte in &reply {
             write!(out, "{byte:02x}")?;
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::client::Client;
 use crate::limit::{Meter, Rate};
+use crate::omission::Omission;
 use crate::reason::Reason;
 use crate::respond::{Answer, Kind};
 use crate::schedule::Timer;
@@ -13,6 +14,10 @@ use crate::schedule::Timer;
 /// Lines that one guest can write into the log: these at once, and then so many a minute.
 const LOG_BURST: u32 = 30;
 const LOG_RATE: u32 = 10;
+
+/// So many different omissions are said of a guest. The guest can choose how much room its answers
+/// have, and so how many there are.
+const OMITTED_LINES: usize = 8;
 
 /// A guest that is served.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub struct Guest {
     pub last: Option<Exchange>,
     lines: Meter,
     unsaid: u64,
+    /// What its answers had no room for, as it was said in the log.
+    omitted: Vec<Omission>,
 }
 
 /// One packet, and what became of it.
@@ -56,6 +63,33 @@ impl Guest {
             last: None,
             lines: Meter::default(),
             unsaid: 0,
+            omitted: Vec::new(),
+        }
+    }
+
+    /// Takes other settings; what they make of the answers is said anew.
+    pub fn change(&mut self, client: Client) {
+        self.client = client;
+        self.omitted.clear();
+    }
+
+    /// Says in the log what an answer had no room for, once for each option and number.
+    pub fn omitted(&mut self, omissions: &[Omission]) {
+        for omission in omissions {
+            if self.omitted.contains(omission) {
+                continue;
+            }
+            if self.omitted.len() >= OMITTED_LINES {
+                return;
+            }
+            self.omitted.push(*omission);
+            tracing::warn!(
+                interface = self.client.interface,
+                instance = self.client.binding.hostname,
+                "the answer to {} ({}) has no room: {omission}",
+                self.client.interface,
+                self.client.binding.hostname,
+            );
         }
     }
 

@@ -174,6 +174,7 @@ mod tests {
             vlan_filtering: false,
             default_vlan: None,
             port: None,
+            no_linklocal_learn: None,
         }
     }
 

@@ -18,6 +18,7 @@ pub mod host;
 pub mod limit;
 pub mod metrics;
 pub mod mmsg;
+pub mod omission;
 pub mod packet;
 pub mod privileges;
 pub mod profile;

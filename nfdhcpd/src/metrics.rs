@@ -156,6 +156,11 @@ impl Collector for Source {
                 &stats.advertisements,
             ),
             (
+                "omitted_items",
+                "Routes, servers and names that answers had no room for",
+                &stats.omitted_items,
+            ),
+            (
                 "send_failures",
                 "Frames that could not be sent",
                 &stats.send_failures,

@@ -590,7 +590,7 @@ impl Server {
             .guests
             .entry(port.index)
             .or_insert_with(|| Guest::new(client.clone()));
-        guest.client = client;
+        guest.change(client);
         // A guest that is told something new is told soon.
         self.schedule.stop(port.index, &mut guest.timer);
         if wants_timer {
@@ -618,7 +618,10 @@ impl Server {
             };
             let interval = guest.client.profile.ipv6.interval;
             self.schedule.wind(index, &mut guest.timer, interval, now);
-            if ra::unsolicited(&guest.client, &mut self.frame).is_ok() {
+            let omissions = &mut self.scratch.omissions;
+            if ra::unsolicited(&guest.client, omissions, &mut self.frame).is_ok() {
+                self.stats.omit(omissions);
+                guest.omitted(omissions);
                 self.transmitter.push(index, &self.frame);
                 sent.push(index);
             }
@@ -696,6 +699,8 @@ impl Server {
                 Action::Reply(answer) | Action::ReplyAndPass(answer) => {
                     self.stats.message(kind, Outcome::Answered);
                     guest.answered(kind, answer, now);
+                    self.stats.omit(&self.scratch.omissions);
+                    guest.omitted(&self.scratch.omissions);
                     self.transmitter.push(packet.port, &self.frame);
                     self.sent.push(packet.port);
                     if matches!(action, Action::ReplyAndPass(_)) {

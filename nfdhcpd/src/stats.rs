@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::omission::Omission;
 use crate::reason::Reason;
 use crate::respond::Kind;
 
@@ -82,6 +83,8 @@ pub struct Stats {
     pub unknown: Count,
     /// Packets that the rules dropped since guests sent more than they may.
     pub limited: Count,
+    /// Items of lists that answers had no room for.
+    pub omitted_items: Count,
     /// Advertisements that nobody asked for.
     pub advertisements: Count,
     /// Frames that could not be sent.
@@ -113,6 +116,13 @@ impl Stats {
         {
             count.one();
         }
+    }
+
+    /// Counts what an answer had no room for.
+    pub fn omit(&self, omissions: &[Omission]) {
+        let items: usize = omissions.iter().map(|omission| omission.left_out).sum();
+        self.omitted_items
+            .add(u64::try_from(items).unwrap_or(u64::MAX));
     }
 
     /// Counts a message that ended here.

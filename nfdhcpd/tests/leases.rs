@@ -365,3 +365,107 @@ fn ipxe_from_qemus_own_rom_boots_over_the_network() {
         panic!("{error:#}\n{}", scene.daemon().log());
     });
 }
+
+/// A binding with so many routes besides the default one.
+fn binding_with_routes(count: u8) -> agents::binding::Binding {
+    let mut binding = Scene::bridged_binding(5);
+    binding.routes = (0..count)
+        .map(|number| agents::binding::Route {
+            destination: format!("172.16.{number}.0/24").parse().unwrap(),
+            via: "10.66.1.9".parse().unwrap(),
+        })
+        .collect();
+    binding
+}
+
+/// The routes of the guest through the router of its binding, and the default ones.
+fn installed(client: &Client) -> (usize, Vec<String>) {
+    let routes = client.namespace.ip("-4 route").unwrap();
+    let own = routes
+        .lines()
+        .filter(|line| line.starts_with("172.16.") && line.contains("via 10.66.1.9"))
+        .count();
+    let default = routes
+        .lines()
+        .filter(|line| line.starts_with("default"))
+        .map(str::to_owned)
+        .collect();
+    (own, default)
+}
+
+/// systemd-networkd for `eth0`, without a service manager.
+fn networkd(scene: &Scene, client: &Client) -> Daemon {
+    let script = "mount -t tmpfs tmpfs /run; mount -t sysfs -o ro sysfs /sys; \
+         mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases \
+         /run/systemd/netif/lldp; \
+         printf '[Match]\\nName=eth0\\n[Network]\\nDHCP=ipv4\\nIPv6AcceptRA=no\\n\
+         LinkLocalAddressing=no\\n' > /run/systemd/network/10-eth0.network; \
+         chown -R systemd-network /run/systemd/netif; \
+         exec /lib/systemd/systemd-networkd";
+    let mut command = client.namespace.command("unshare");
+    command.args(["--mount", "sh", "-eu", "-c", script]);
+    command.env("SYSTEMD_LOG_LEVEL", "debug");
+    command.env("SYSTEMD_LOG_TARGET", "console");
+    Daemon::spawn(
+        "networkd",
+        &mut command,
+        &scene.scratch.join("networkd.log"),
+    )
+    .unwrap()
+}
+
+#[test]
+fn sixty_routes_reach_real_clients_and_none_is_made_up() {
+    let mut scene = Scene::new("routes");
+    scene.start("");
+    scene.bind("tap0", &binding_with_routes(60));
+    let client = scene.bridged("tap0").into_client(&mac(5)).unwrap();
+
+    // dhcpcd and networkd take messages as long as the link does: all of them fit.
+    dhcpcd(&client, "-4");
+    wait_for(&client, "-4 route", "172.16.59.0/24");
+    let (own, default) = installed(&client);
+    assert_eq!((own, default.len()), (60, 1), "dhcpcd: {default:?}");
+    assert!(default[0].contains("via 10.66.1.1"), "{default:?}");
+    client.namespace.ip("addr flush dev eth0").unwrap();
+    client
+        .namespace
+        .ip("route flush dev eth0 table main")
+        .unwrap();
+
+    let mut networkd = networkd(&scene, &client);
+    wait::until("routes from networkd", wait::USUAL, || {
+        let _ = networkd.still_runs();
+        let (own, default) = installed(&client);
+        if own == 60 && !default.is_empty() {
+            wait::Look::Done(())
+        } else {
+            wait::Look::NotYet(format!("{own} {default:?}\n{}", networkd.log_tail()))
+        }
+    })
+    .unwrap();
+    let (_, default) = installed(&client);
+    assert_eq!(default.len(), 1, "networkd: {default:?}");
+    assert!(default[0].contains("via 10.66.1.1"), "{default:?}");
+    drop(networkd);
+    client.namespace.ip("addr flush dev eth0").unwrap();
+
+    // dhclient takes 576 bytes: whole routes, as many as fit, and the log says how many do not.
+    let told = scene.dhclient(&client, "").unwrap();
+    let line = told
+        .lines()
+        .find_map(|line| line.strip_prefix("told: new_rfc3442_classless_static_routes="))
+        .unwrap_or_else(|| panic!("{told}"));
+    let numbers: Vec<&str> = line.split(' ').collect();
+    // The default route is five numbers, the others are eight.
+    assert_eq!((numbers.len() - 5) % 8, 0, "{line}");
+    let came = (numbers.len() - 5) / 8;
+    assert!((40..60).contains(&came), "{came}");
+    scene.wait_for(&format!(
+        "DHCPv4 option 121 (classless routes): {} of 61 items left out",
+        60 - came
+    ));
+    let log = scene.daemon().log();
+    let line = log.lines().find(|line| line.contains("left out")).unwrap();
+    assert!(line.contains("tap0") && line.contains("snf-5"), "{line}");
+}

@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 
+use crate::omission::{Omission, Protocol};
 use crate::reason::Reason;
 
 /// Message types (RFC 8415, section 7.3).
@@ -286,6 +287,61 @@ pub fn option(code: u16, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
         (Ok(length), Some(field)) => field.copy_from_slice(&length.to_be_bytes()),
         // Nothing that we write is so long; what is, is left out.
         _ => out.truncate(start - 2),
+    }
+}
+
+/// An option whose value is a list of items, or a single one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedOption {
+    /// Its code.
+    pub code: u16,
+    /// Its items.
+    pub items: Vec<Vec<u8>>,
+}
+
+impl ListedOption {
+    /// How long it is with its header and the first so many items.
+    fn length(&self, items: usize) -> usize {
+        4 + self.items.iter().take(items).map(Vec::len).sum::<usize>()
+    }
+}
+
+/// Appends options, so many bytes at most. Items are never cut: of a list that has no room the
+/// first items are written, as many as fit when each of the other options has room for one. What
+/// is left out is told in `omitted`.
+pub fn listed_options(
+    options: &[ListedOption],
+    room: usize,
+    out: &mut Vec<u8>,
+    omitted: &mut Vec<Omission>,
+) {
+    let least: usize = options.iter().map(|option| option.length(1)).sum();
+    let mut spare = room.saturating_sub(least);
+    let mut left = room;
+    for one in options {
+        let least = one.length(1);
+        let count = if least > left {
+            0
+        } else {
+            let fits = |count: &usize| one.length(*count) - least <= spare;
+            (1..=one.items.len()).take_while(fits).last().unwrap_or(0)
+        };
+        if count > 0 {
+            let length = one.length(count);
+            spare = spare.saturating_sub(length - least);
+            left = left.saturating_sub(length);
+            option(one.code, out, |out| {
+                out.extend(one.items.iter().take(count).flatten());
+            });
+        }
+        if count < one.items.len() {
+            omitted.push(Omission {
+                protocol: Protocol::Dhcp6,
+                option: one.code,
+                left_out: one.items.len() - count,
+                of: one.items.len(),
+            });
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod testing;
 use agents::addr::MacAddr;
 
 use crate::client::Client;
+use crate::omission::Omission;
 use crate::packet::dhcp4::{MessageType, OptionList};
 use crate::packet::dhcp6::MessageType as MessageType6;
 use crate::packet::ip::{self, Checksum, Claim, Packet};
@@ -148,6 +149,19 @@ impl Kind {
 #[derive(Debug, Default)]
 pub struct Scratch {
     options: OptionList,
+    /// What the last answer had no room for.
+    pub omissions: Vec<Omission>,
+}
+
+/// So many bytes an answer may have from its IP header on: no more than the guest's link takes, and
+/// than every Ethernet does.
+fn room(client: &Client, smallest: u16) -> usize {
+    client
+        .binding
+        .mtu
+        .unwrap_or(1500)
+        .clamp(smallest, 1500)
+        .into()
 }
 
 /// Answers one packet that came through `client`'s interface. A frame to send is left in `out`,
@@ -159,6 +173,7 @@ pub fn respond(
     out: &mut Vec<u8>,
 ) -> (Kind, Action) {
     out.clear();
+    scratch.omissions.clear();
     let packet = match ip::parse(query.packet, query.checksum) {
         Ok(packet) => packet,
         Err(reason) => {
@@ -189,14 +204,17 @@ pub fn respond(
         }
         Packet::RouterSolicitation(addresses, message) => {
             let to = query.source_mac.or(message.source_link_layer);
-            (kind, ra::solicited(addresses, to, client, out))
+            (
+                kind,
+                ra::solicited(addresses, to, client, &mut scratch.omissions, out),
+            )
         }
         Packet::NeighborSolicitation(addresses, message) => (
             kind,
             nd::respond(addresses, message, query.source_mac, client, out),
         ),
         Packet::Dhcp6(addresses, data) => {
-            self::dhcp6::respond(addresses, data, query.source_mac, client, out)
+            self::dhcp6::respond(addresses, data, query.source_mac, client, scratch, out)
         }
         Packet::Other => (kind, Action::Pass),
     }

@@ -36,7 +36,7 @@ pub fn respond(
     let kind = Kind::Dhcp4(request.message_type);
     match decide(&request, source_mac, client) {
         Ok(answer) => {
-            write(answer, &request, client, &mut scratch.options, out);
+            write(answer, &request, client, scratch, out);
             (kind, Action::Reply(Answer::Dhcp4(answer.message_type)))
         }
         Err(reason) => (kind, Action::Drop(reason)),
@@ -122,9 +122,10 @@ fn write(
     decision: Decision,
     request: &Request<'_>,
     client: &Client,
-    options: &mut OptionList,
+    scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) {
+    let Scratch { options, omissions } = scratch;
     options.clear();
     options.push(code::MESSAGE_TYPE, &[decision.message_type as u8]);
     options.push(code::SERVER_ID, &decision.server.octets());
@@ -164,7 +165,8 @@ fn write(
             .unwrap_or_default(),
     };
     frame::start(out, frame::DHCP4_OFFSET);
-    reply.write(request, options, client.binding.mtu.unwrap_or(1500), out);
+    let mtu = client.binding.mtu.unwrap_or(1500);
+    reply.write(request, options, mtu, out, omissions);
     let (destination, destination_mac) = destination(decision, request);
     let route = Route {
         source_mac: client.port.host_mac,
@@ -362,7 +364,7 @@ fn push_option(
             } else {
                 &settings.search
             };
-            options.extend(code, list.iter().flat_map(DomainName::to_wire));
+            options.list(code, list.iter().map(DomainName::to_wire));
         }
         code::CLASSLESS_ROUTES | code::CLASSLESS_ROUTES_MICROSOFT => {
             push_routes(code, client, link, options)
@@ -423,9 +425,9 @@ fn push_routes(code: u8, client: &Client, link: &Link, options: &mut OptionList)
         .iter()
         .map(|route| (route.destination, route.via));
     let routes = on_link.into_iter().chain(default).chain(own);
-    options.extend(
+    options.list(
         code,
-        routes.flat_map(|(destination, via): (Ipv4Net, Ipv4Addr)| {
+        routes.map(|(destination, via): (Ipv4Net, Ipv4Addr)| {
             let length = destination.prefix_len();
             let significant = usize::from(length.div_ceil(8));
             std::iter::once(length)

@@ -539,3 +539,180 @@ fn network_boot_by_architecture_and_class() {
 fn name(field: Option<&[u8]>) -> Option<&[u8]> {
     field.map(|field| field.strip_suffix(&[0]).unwrap_or(field))
 }
+
+impl Heard {
+    /// The pieces of an option in the order of RFC 3396, section 5: options, `file`, `sname`.
+    fn pieces(&self, code: u8) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
+        let mut overload = 0;
+        let read = |mut rest: &[u8], found: &mut Vec<Vec<u8>>, overload: &mut u8| {
+            while let [at, tail @ ..] = rest
+                && *at != 255
+            {
+                if *at == 0 {
+                    rest = tail;
+                    continue;
+                }
+                let (length, tail) = tail.split_first().unwrap();
+                let (bytes, tail) = tail.split_at(usize::from(*length));
+                if *at == code {
+                    found.push(bytes.to_vec());
+                }
+                if *at == 52 {
+                    *overload = bytes[0];
+                }
+                rest = tail;
+            }
+            assert!(rest.first() == Some(&255), "no end option");
+        };
+        read(&self.raw[240..], &mut found, &mut overload);
+        if overload & 1 != 0 {
+            read(&self.raw[108..236], &mut found, &mut 0);
+        }
+        if overload & 2 != 0 {
+            read(&self.raw[44..108], &mut found, &mut 0);
+        }
+        found
+    }
+}
+
+/// Routes of an option 121; `None` if it does not end where a route does.
+fn routes(mut bytes: &[u8]) -> Option<Vec<(Ipv4Net, Ipv4Addr)>> {
+    let mut found = Vec::new();
+    while let [length, rest @ ..] = bytes {
+        let significant = usize::from(length.div_ceil(8));
+        let (shown, rest) = rest.split_at_checked(significant)?;
+        let (via, rest) = rest.split_first_chunk::<4>()?;
+        let mut octets = [0; 4];
+        octets.get_mut(..significant)?.copy_from_slice(shown);
+        let destination = Ipv4Net::new(octets.into(), *length).ok()?;
+        found.push((destination, Ipv4Addr::from(*via)));
+        bytes = rest;
+    }
+    Some(found)
+}
+
+/// With so many routes of nine bytes, and the default one.
+fn with_routes(count: u8) -> Client {
+    let mut client = client();
+    client.binding.routes = (0..count)
+        .map(|number| agents::binding::Route {
+            destination: Ipv4Net::new(Ipv4Addr::new(172, 16, number, 0), 32).unwrap(),
+            via: OTHER,
+        })
+        .collect();
+    client
+}
+
+#[test]
+fn a_long_list_of_routes_goes_out_in_pieces_of_whole_routes() {
+    for size in [None, Some(576_u16), Some(700), Some(1500)] {
+        for count in [1, 20, 27, 28, 29, 45, 60, 120, 200] {
+            for codes in [&[121][..], &[249], &[121, 249, 6, 15]] {
+                let client = with_routes(count);
+                let mut question = Question::new(v4::MessageType::Discover).wanting(codes);
+                if let Some(size) = size {
+                    question = question.with(DhcpOption::MaxMessageSize(size));
+                }
+                let heard = question.ask(&client);
+                let told = codes[0];
+                let mut all = Vec::new();
+                let pieces = heard.pieces(told);
+                assert!(!pieces.is_empty(), "{size:?} {count} {codes:?}");
+                for piece in &pieces {
+                    // Some clients read each piece by itself.
+                    let whole = routes(piece);
+                    all.extend(whole.unwrap_or_else(|| panic!("{size:?} {count}: {piece:?}")));
+                }
+                assert_eq!(all[0], (Ipv4Net::default(), GATEWAY));
+                for (own, told) in client.binding.routes.iter().zip(&all[1..]) {
+                    assert_eq!((own.destination, own.via), *told);
+                }
+                let most = usize::from(size.unwrap_or(576)).max(576);
+                assert!(heard.raw.len() + 28 <= most);
+                // As another implementation reads it.
+                let joined: usize = pieces.iter().map(Vec::len).sum();
+                assert!(joined == all.len() * 9 - 4, "{joined}");
+                let complete = all.len() == usize::from(count) + 1;
+                if size == Some(1500) && count <= 120 {
+                    assert!(complete, "{} of {count} {codes:?}", all.len());
+                }
+                if !complete {
+                    // No room is left that one more route would fit into.
+                    assert!(all.len() * 9 + 60 > most - 28 - 240 || codes.len() > 1);
+                    assert!(all.len() > 40, "{size:?} {count}: {}", all.len());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn lists_of_addresses_and_names_are_cut_between_items_and_do_not_starve_others() {
+    let mut client = with_routes(200);
+    let server = |number: u8| Ipv4Addr::new(192, 0, 2, number);
+    client.binding.nameservers = (0..150).map(|number| server(number).into()).collect();
+    set(&mut client, |profile| {
+        profile.dhcp.ntp = (0..100).map(server).collect();
+        profile.dhcp.search = (0..60)
+            .map(|number| {
+                format!("a-rather-long-label-{number}.example.com")
+                    .parse()
+                    .unwrap()
+            })
+            .collect();
+        profile.dhcp.domain = Some("example.com".parse().unwrap());
+    });
+    for size in [576_u16, 1000, 1500] {
+        let heard = Question::new(v4::MessageType::Request)
+            .with(DhcpOption::RequestedIpAddress(IP))
+            .with(DhcpOption::MaxMessageSize(size))
+            .wanting(&[1, 3, 121, 119, 6, 42, 12, 15, 28])
+            .ask(&client);
+        assert!(heard.raw.len() + 28 <= usize::from(size));
+        for code in [1, 3, 12, 15, 28, 51, 54] {
+            assert_eq!(heard.pieces(code).len(), 1, "{size}: option {code}");
+        }
+        for piece in heard.pieces(6).iter().chain(&heard.pieces(42)) {
+            assert_eq!(piece.len() % 4, 0);
+        }
+        for piece in heard.pieces(119) {
+            assert_eq!(piece.last(), Some(&0), "a name is cut");
+        }
+        for piece in heard.pieces(121) {
+            assert!(routes(&piece).is_some());
+        }
+        // Each list has at least its first item.
+        for code in [121, 119, 6, 42] {
+            assert!(!heard.pieces(code).is_empty(), "{size}: option {code}");
+        }
+    }
+}
+
+#[test]
+fn the_route_to_a_gateway_outside_the_prefix_is_never_left_out() {
+    let mut client = with_routes(200);
+    client.binding.gateway = Some("192.0.2.1".parse().unwrap());
+    client.binding.nameservers = (0..150)
+        .map(|number| Ipv4Addr::new(192, 0, 2, number).into())
+        .collect();
+    for codes in [&[6][..], &[1, 3, 6, 249], &[1, 3, 6, 121], &[1, 121, 249]] {
+        let heard = Question::new(v4::MessageType::Discover)
+            .wanting(codes)
+            .ask(&client);
+        let wanted = if codes.contains(&249) && !codes.contains(&121) {
+            249
+        } else {
+            121
+        };
+        let told = heard.pieces(wanted);
+        let told = routes(told.first().expect("routes")).unwrap();
+        let gateway = client.binding.gateway.unwrap();
+        assert_eq!(
+            told[0],
+            (gateway.into(), Ipv4Addr::UNSPECIFIED),
+            "{codes:?}"
+        );
+        assert_eq!(told[1], (Ipv4Net::default(), gateway), "{codes:?}");
+    }
+}

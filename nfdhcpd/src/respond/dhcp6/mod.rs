@@ -9,14 +9,18 @@ use std::time::Duration;
 use agents::addr::MacAddr;
 use agents::binding::DomainName;
 
-use super::{Action, Answer, Kind};
+use super::{Action, Answer, Kind, Scratch};
 use crate::client::Client;
+use crate::omission::Omission;
 use crate::packet::addresses::Addresses;
-use crate::packet::dhcp6::{self, Ia, IaKind, MessageType, Request, Status, code};
+use crate::packet::dhcp6::{self, Ia, IaKind, ListedOption, MessageType, Request, Status, code};
 use crate::packet::frame::{self, Route};
 use crate::packet::ip::DHCP6_CLIENT;
 use crate::profile::{Mode, Profile};
 use crate::reason::Reason;
+
+/// The length of the headers before the message.
+const IP_AND_UDP: usize = 48;
 
 /// How long the answer to an Information-request is good, if the client wants to know.
 const REFRESH: Duration = Duration::from_secs(3600);
@@ -27,6 +31,7 @@ pub fn respond(
     data: &[u8],
     source_mac: Option<MacAddr>,
     client: &Client,
+    scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) -> (Kind, Action) {
     let settings = &client.profile.ipv6;
@@ -52,7 +57,7 @@ pub fn respond(
         return (kind, Action::Drop(Reason::NotLinkLocal));
     }
     frame::start(out, frame::DHCP6_OFFSET);
-    let answer = match write(&request, client, out) {
+    let answer = match write(&request, client, &mut scratch.omissions, out) {
         Ok(answer) => answer,
         Err(reason) => return (kind, Action::Drop(reason)),
     };
@@ -70,7 +75,14 @@ pub fn respond(
 }
 
 /// Appends the answer.
-fn write(request: &Request<'_>, client: &Client, out: &mut Vec<u8>) -> Result<MessageType, Reason> {
+fn write(
+    request: &Request<'_>,
+    client: &Client,
+    omitted: &mut Vec<Omission>,
+    out: &mut Vec<u8>,
+) -> Result<MessageType, Reason> {
+    // `out` has room for the headers before the message.
+    let end = super::room(client, 1280) - IP_AND_UDP + out.len();
     validate(request, &client.profile.ipv6.server_duid)?;
     let rapid = request.message_type == MessageType::Solicit && request.rapid_commit;
     let answer = match request.message_type {
@@ -89,8 +101,11 @@ fn write(request: &Request<'_>, client: &Client, out: &mut Vec<u8>) -> Result<Me
         MessageType::Confirm => write_confirmation(request, client, out)?,
         MessageType::Release | MessageType::Decline => {
             dhcp6::status(Status::Success, "", out);
+            write_unknown(request, client, out);
         }
-        MessageType::InformationRequest => write_settings(request, client, out),
+        MessageType::InformationRequest => {
+            write_settings(request, client, end.saturating_sub(out.len()), omitted, out);
+        }
         _ => {
             if answer == MessageType::Advertise {
                 // RFC 8415, section 18.2.1: with this preference the client does not wait for others.
@@ -98,8 +113,8 @@ fn write(request: &Request<'_>, client: &Client, out: &mut Vec<u8>) -> Result<Me
             } else if rapid {
                 dhcp6::option(code::RAPID_COMMIT, out, |_| {});
             }
-            write_ias(request, client, answer, out);
-            write_settings(request, client, out);
+            write_ias(request, client, out);
+            write_settings(request, client, end.saturating_sub(out.len()), omitted, out);
         }
     }
     Ok(answer)
@@ -146,14 +161,7 @@ fn write_confirmation(
     if addresses.peek().is_none() {
         return Err(Reason::NoReply);
     }
-    let binding = &client.binding;
-    let on_link = |address: Ipv6Addr| {
-        binding.ip6 == Some(address)
-            || binding
-                .subnet6
-                .is_some_and(|subnet| subnet.contains(&address))
-    };
-    if addresses.all(on_link) {
+    if addresses.all(|address| is_on_link(client, address)) {
         dhcp6::status(Status::Success, "", out);
     } else {
         dhcp6::status(Status::NotOnLink, "not an address of this link", out);
@@ -161,38 +169,100 @@ fn write_confirmation(
     Ok(())
 }
 
-fn write_ias(request: &Request<'_>, client: &Client, answer: MessageType, out: &mut Vec<u8>) {
+/// Whether an address is one of the guest's link.
+fn is_on_link(client: &Client, address: Ipv6Addr) -> bool {
+    let binding = &client.binding;
+    binding.ip6 == Some(address)
+        || binding
+            .subnet6
+            .is_some_and(|subnet| subnet.contains(&address))
+}
+
+/// The code of the option that an association is.
+fn code_of(ia: &Ia<'_>) -> u16 {
+    match ia.kind {
+        IaKind::NonTemporary => code::IA_NA,
+        IaKind::Temporary => code::IA_TA,
+        IaKind::Prefix => code::IA_PD,
+    }
+}
+
+/// RFC 8415, sections 18.3.7 and 18.3.8: the associations of a Release or Decline in which there is
+/// nothing that the guest was given.
+fn write_unknown(request: &Request<'_>, client: &Client, out: &mut Vec<u8>) {
+    let given = address(client);
+    for ia in request.ias() {
+        let is_known =
+            ia.kind == IaKind::NonTemporary && ia.addresses().any(|address| Some(address) == given);
+        if !is_known {
+            write_ia(ia, None, client, out, |out| {
+                dhcp6::status(Status::NoBinding, "nothing was given for this", out);
+            });
+        }
+    }
+}
+
+/// Appends an association with one address or none; `rest` appends what else is in it.
+fn write_ia(
+    ia: &Ia<'_>,
+    address: Option<Ipv6Addr>,
+    client: &Client,
+    out: &mut Vec<u8>,
+    rest: impl FnOnce(&mut Vec<u8>),
+) {
+    dhcp6::option(code_of(ia), out, |out| {
+        out.extend_from_slice(&ia.id);
+        if ia.kind != IaKind::Temporary {
+            let preferred = client.profile.ipv6.preferred_lifetime;
+            // RFC 8415, section 21.4: half and four fifths of the preferred lifetime.
+            let (t1, t2) = if address.is_some() {
+                (preferred / 2, preferred * 4 / 5)
+            } else {
+                Default::default()
+            };
+            out.extend_from_slice(&seconds(t1));
+            out.extend_from_slice(&seconds(t2));
+        }
+        if let Some(address) = address {
+            write_address(address, client, true, out);
+        }
+        rest(out);
+    });
+}
+
+/// Why an association gets no address (RFC 8415, sections 18.3.2, 18.3.4, 18.3.5 and 18.3.9).
+fn refusal(request: &Request<'_>, ia: &Ia<'_>) -> (Status, &'static str) {
+    match (request.message_type, ia.kind) {
+        (MessageType::Renew | MessageType::Rebind, _) => {
+            (Status::NoBinding, "nothing was given for this")
+        }
+        (_, IaKind::Prefix) => (Status::NoPrefixAvail, "no prefixes here"),
+        _ => (Status::NoAddrsAvail, "no address here"),
+    }
+}
+
+fn write_ias(request: &Request<'_>, client: &Client, out: &mut Vec<u8>) {
     // One address can be given to one association.
     let mut free = address(client);
     let mut given = false;
     for ia in request.ias() {
-        let code = match ia.kind {
-            IaKind::NonTemporary => code::IA_NA,
-            IaKind::Temporary => code::IA_TA,
-            IaKind::Prefix => code::IA_PD,
+        // RFC 8415, section 18.3.2. In a Solicit an address is only a hint.
+        if request.message_type == MessageType::Request
+            && ia.kind != IaKind::Prefix
+            && ia.addresses().any(|address| !is_on_link(client, address))
+        {
+            write_ia(ia, None, client, out, |out| {
+                dhcp6::status(Status::NotOnLink, "not an address of this link", out);
+            });
+            continue;
+        }
+        let mine = if ia.kind == IaKind::NonTemporary {
+            free.take()
+        } else {
+            None
         };
-        dhcp6::option(code, out, |out| {
-            out.extend_from_slice(&ia.id);
-            let mine = if ia.kind == IaKind::NonTemporary {
-                free.take()
-            } else {
-                None
-            };
-            if ia.kind != IaKind::Temporary {
-                let preferred = client.profile.ipv6.preferred_lifetime;
-                // RFC 8415, section 21.4: half and four fifths of the preferred lifetime.
-                let (t1, t2) = if mine.is_some() {
-                    (preferred / 2, preferred * 4 / 5)
-                } else {
-                    Default::default()
-                };
-                out.extend_from_slice(&seconds(t1));
-                out.extend_from_slice(&seconds(t2));
-            }
-            if let Some(address) = mine {
-                given = true;
-                write_address(address, client, true, out);
-            }
+        given |= mine.is_some();
+        write_ia(ia, mine, client, out, |out| {
             // Addresses that are not ours to give are taken back where the client holds them.
             let holds = matches!(
                 request.message_type,
@@ -204,19 +274,25 @@ fn write_ias(request: &Request<'_>, client: &Client, answer: MessageType, out: &
                 }
             }
             if mine.is_none() {
-                match ia.kind {
-                    IaKind::Prefix => dhcp6::status(Status::NoPrefixAvail, "no prefixes here", out),
-                    _ => dhcp6::status(Status::NoAddrsAvail, "no address here", out),
-                }
+                let (status, text) = refusal(request, ia);
+                dhcp6::status(status, text, out);
             }
         });
     }
-    if !given && answer == MessageType::Advertise && request.ias().next().is_some() {
-        dhcp6::status(
-            Status::NoAddrsAvail,
-            "addresses come by router advertisements",
-            out,
-        );
+    if request.message_type == MessageType::Solicit && !given {
+        write_refusal_of_all(request, out);
+    }
+}
+
+/// Says of a whole Advertise, or of the Reply to a Solicit with rapid commit, that nothing is
+/// given: RFC 8415 has that in each association, clients of RFC 3315 (section 17.2.2) look here.
+fn write_refusal_of_all(request: &Request<'_>, out: &mut Vec<u8>) {
+    let wants = |kind: fn(IaKind) -> bool| request.ias().any(|ia| kind(ia.kind));
+    if wants(|kind| kind != IaKind::Prefix) {
+        let text = "addresses come by router advertisements";
+        dhcp6::status(Status::NoAddrsAvail, text, out);
+    } else if wants(|kind| kind == IaKind::Prefix) {
+        dhcp6::status(Status::NoPrefixAvail, "no prefixes here", out);
     }
 }
 
@@ -238,66 +314,63 @@ fn write_address(address: Ipv6Addr, client: &Client, valid: bool, out: &mut Vec<
     });
 }
 
-/// The options that are the same for all messages.
-fn write_settings(request: &Request<'_>, client: &Client, out: &mut Vec<u8>) {
+/// The options that are the same for all messages, so many bytes at most.
+fn write_settings(
+    request: &Request<'_>,
+    client: &Client,
+    room: usize,
+    omitted: &mut Vec<Omission>,
+    out: &mut Vec<u8>,
+) {
     let (binding, settings) = (&client.binding, &client.profile.ipv6);
+    let mut options = Vec::new();
+    let mut add = |code: u16, items: Vec<Vec<u8>>| {
+        if !items.is_empty() && request.wants(code) {
+            options.push(ListedOption { code, items });
+        }
+    };
     let ipv6 = |address| match address {
         IpAddr::V6(address) => Some(address),
         IpAddr::V4(_) => None,
     };
-    let mut servers =
-        Profile::nameservers(&binding.nameservers, &settings.nameservers, ipv6).peekable();
-    if request.wants(code::DNS_SERVERS) && servers.peek().is_some() {
-        dhcp6::option(code::DNS_SERVERS, out, |out| {
-            out.extend(servers.flat_map(|server| server.octets()));
-        });
-    }
+    let octets = |address: Ipv6Addr| address.octets().to_vec();
+    let servers = Profile::nameservers(&binding.nameservers, &settings.nameservers, ipv6);
+    add(code::DNS_SERVERS, servers.map(octets).collect());
     let search = if binding.domain.is_empty() {
         &settings.search
     } else {
         &binding.domain
     };
-    if request.wants(code::DOMAIN_LIST) && !search.is_empty() {
-        dhcp6::option(code::DOMAIN_LIST, out, |out| {
-            out.extend(search.iter().flat_map(DomainName::to_wire));
-        });
-    }
-    if request.wants(code::NTP_SERVER) && !settings.ntp.is_empty() {
-        dhcp6::option(code::NTP_SERVER, out, |out| {
-            for server in &settings.ntp {
-                // RFC 5908, section 4.1: suboption 1 is an address.
-                dhcp6::option(1, out, |out| out.extend_from_slice(&server.octets()));
-            }
-        });
-    }
-    if request.wants(code::SNTP_SERVERS) && !settings.ntp.is_empty() {
-        dhcp6::option(code::SNTP_SERVERS, out, |out| {
-            out.extend(settings.ntp.iter().flat_map(|server| server.octets()));
-        });
-    }
-    if let Some(url) = &settings.boot_file_url
-        && request.wants(code::BOOTFILE_URL)
-    {
-        dhcp6::option(code::BOOTFILE_URL, out, |out| {
-            out.extend_from_slice(url.as_bytes())
-        });
-    }
-    if request.message_type == MessageType::InformationRequest
-        && request.wants(code::INFORMATION_REFRESH_TIME)
-    {
-        dhcp6::option(code::INFORMATION_REFRESH_TIME, out, |out| {
-            out.extend_from_slice(&seconds(REFRESH));
-        });
+    let names = search.iter().map(DomainName::to_wire);
+    add(code::DOMAIN_LIST, names.collect());
+    // RFC 5908, section 4.1: suboption 1 is an address.
+    let suboption = |server: &Ipv6Addr| [&[0, 1, 0, 16][..], &server.octets()].concat();
+    add(
+        code::NTP_SERVER,
+        settings.ntp.iter().map(suboption).collect(),
+    );
+    let servers = settings.ntp.iter().copied().map(octets);
+    add(code::SNTP_SERVERS, servers.collect());
+    let url = settings.boot_file_url.iter();
+    let url = url.map(|url| url.as_bytes().to_vec());
+    add(code::BOOTFILE_URL, url.collect());
+    if request.message_type == MessageType::InformationRequest {
+        add(
+            code::INFORMATION_REFRESH_TIME,
+            vec![seconds(REFRESH).to_vec()],
+        );
     }
     if (request.has_fqdn || request.wants(code::CLIENT_FQDN))
         && let Some(name) = full_name(client)
     {
-        dhcp6::option(code::CLIENT_FQDN, out, |out| {
-            // RFC 4704, section 4.1: the N flag, we do not update DNS.
-            out.push(0x04);
-            out.extend_from_slice(&name.to_wire());
+        // RFC 4704, section 4.1: the N flag, we do not update DNS.
+        let value = [&[0x04][..], &name.to_wire()].concat();
+        options.push(ListedOption {
+            code: code::CLIENT_FQDN,
+            items: vec![value],
         });
     }
+    dhcp6::listed_options(&options, room, out, omitted);
 }
 
 /// The guest's name with its domain, if it has one.

@@ -342,3 +342,203 @@ fn where_dhcpv6_is_off_the_packet_goes_on() {
         Action::Drop(Reason::NoAddress)
     );
 }
+
+/// The association with this number.
+fn ia_of(message: &v6::Message, id: u32) -> &v6::IANA {
+    let all = message.opts().get_all(v6::OptionCode::IANA).unwrap();
+    let found = all.iter().find_map(|option| match option {
+        DhcpOption::IANA(ia) if ia.id == id => Some(ia),
+        _ => None,
+    });
+    found.unwrap_or_else(|| panic!("no association {id}: {all:?}"))
+}
+
+fn iapd(question: Question, id: u32) -> Question {
+    question.with(DhcpOption::IAPD(v6::IAPD {
+        id,
+        t1: 0,
+        t2: 0,
+        opts: v6::DhcpOptions::new(),
+    }))
+}
+
+fn prefix_status(message: &v6::Message) -> Option<v6::Status> {
+    match message.opts().get(v6::OptionCode::IAPD) {
+        Some(DhcpOption::IAPD(prefix)) => status(&prefix.opts),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_solicit_without_an_address_to_give_is_told_so_in_advertise_and_in_reply() {
+    for client in [client(), {
+        let mut stateless = stateful();
+        set(&mut stateless, |profile| {
+            profile.ipv6.mode = Mode::SlaacDhcp6
+        });
+        stateless
+    }] {
+        for (rapid, kind) in [(false, M::Advertise), (true, M::Reply)] {
+            let mut question = Question::new(M::Solicit).ia(7, &[address()]).ia(8, &[]);
+            if rapid {
+                question = question.with(DhcpOption::RapidCommit);
+            }
+            let answer = question.ask(&client);
+            assert_eq!(answer.msg_type(), kind);
+            for id in [7, 8] {
+                let ia = ia_of(&answer, id);
+                assert_eq!(status(&ia.opts), Some(v6::Status::NoAddrsAvail));
+                assert!(addresses(ia).is_empty());
+                assert_eq!((ia.t1, ia.t2), (0, 0));
+            }
+            assert_eq!(status(answer.opts()), Some(v6::Status::NoAddrsAvail));
+            let rapidly = answer.opts().get(v6::OptionCode::RapidCommit).is_some();
+            assert_eq!(rapidly, rapid);
+
+            let mut question = iapd(Question::new(M::Solicit), 3);
+            if rapid {
+                question = question.with(DhcpOption::RapidCommit);
+            }
+            let answer = question.ask(&client);
+            assert_eq!(prefix_status(&answer), Some(v6::Status::NoPrefixAvail));
+            assert_eq!(status(answer.opts()), Some(v6::Status::NoPrefixAvail));
+        }
+    }
+}
+
+#[test]
+fn a_client_that_holds_what_it_was_not_given_is_told_that_there_is_no_binding() {
+    let other: Ipv6Addr = "fd66:1::9".parse().unwrap();
+    for client in [client(), stateful()] {
+        for kind in [M::Renew, M::Rebind] {
+            let question = Question::new(kind)
+                .ia(7, &[other])
+                .ia(8, &[other])
+                .ia(9, &[]);
+            let question = iapd(question, 3);
+            let question = if kind == M::Renew {
+                question.meant_for_us()
+            } else {
+                question
+            };
+            let reply = question.ask(&client);
+            assert_eq!(reply.msg_type(), M::Reply);
+            let mut given = 0;
+            for id in [7, 8, 9] {
+                let ia = ia_of(&reply, id);
+                // What it holds is taken back.
+                let held: &[_] = if id < 9 { &[(other, 0, 0)] } else { &[] };
+                let told = addresses(ia);
+                if status(&ia.opts).is_none() {
+                    given += 1;
+                    assert_eq!(told[0].0, address(), "{kind:?} {id}");
+                    assert_eq!(&told[1..], held, "{kind:?} {id}");
+                } else {
+                    assert_eq!(status(&ia.opts), Some(v6::Status::NoBinding), "{kind:?}");
+                    assert_eq!(told, held, "{kind:?} {id}");
+                }
+            }
+            assert_eq!(given, usize::from(client.binding.ip6.is_some()));
+            assert_eq!(prefix_status(&reply), Some(v6::Status::NoBinding));
+        }
+        for kind in [M::Release, M::Decline] {
+            let question = Question::new(kind).meant_for_us();
+            let question = iapd(question.ia(7, &[address()]).ia(8, &[other]), 3);
+            let reply = question.ask(&client);
+            assert_eq!(status(reply.opts()), Some(v6::Status::Success));
+            let known = client.binding.ip6.is_some();
+            let all = reply.opts().get_all(v6::OptionCode::IANA).unwrap();
+            assert_eq!(all.len(), if known { 1 } else { 2 }, "{kind:?}");
+            let ids: &[u32] = if known { &[8] } else { &[7, 8] };
+            for id in ids {
+                let ia = ia_of(&reply, *id);
+                assert_eq!(status(&ia.opts), Some(v6::Status::NoBinding));
+                assert!(addresses(ia).is_empty());
+            }
+            assert_eq!(prefix_status(&reply), Some(v6::Status::NoBinding));
+        }
+    }
+}
+
+#[test]
+fn a_request_for_an_address_of_another_link_is_refused_in_its_association() {
+    let elsewhere: Ipv6Addr = "2001:db8::1".parse().unwrap();
+    let reply = Question::new(M::Request)
+        .meant_for_us()
+        .ia(7, &[elsewhere])
+        .ia(8, &["fd66:1::9".parse().unwrap()])
+        .ask(&stateful());
+    let ia = ia_of(&reply, 7);
+    assert_eq!(status(&ia.opts), Some(v6::Status::NotOnLink));
+    assert!(addresses(ia).is_empty());
+    assert_eq!(addresses(ia_of(&reply, 8))[0].0, address());
+    let reply = Question::new(M::Request)
+        .meant_for_us()
+        .ia(7, &[address()])
+        .ask(&client());
+    assert_eq!(
+        status(&iana(&reply, 0).opts),
+        Some(v6::Status::NoAddrsAvail)
+    );
+    // A Solicit only hints.
+    let answer = Question::new(M::Solicit)
+        .ia(7, &[elsewhere])
+        .ask(&stateful());
+    assert_eq!(addresses(iana(&answer, 0))[0].0, address());
+}
+
+#[test]
+fn lists_that_do_not_fit_are_cut_between_items() {
+    for mtu in [None, Some(1280), Some(9000)] {
+        let mut client = stateful();
+        client.binding.mtu = mtu;
+        let server = |number: u16| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number);
+        set(&mut client, |profile| {
+            profile.ipv6.nameservers = (0..60).map(server).collect();
+            profile.ipv6.ntp = (0..60).map(server).collect();
+            profile.ipv6.search = (0..200)
+                .map(|number| {
+                    format!("a-rather-long-label-{number}.example.com")
+                        .parse()
+                        .unwrap()
+                })
+                .collect();
+        });
+        let question = Question::new(M::Request)
+            .meant_for_us()
+            .ia(7, &[address()])
+            .wanting(&[23, 24, 31, 39, 56]);
+        let (action, frame) = ask(&client, &question.packet());
+        assert!(matches!(action, Action::Reply(_)), "{action:?}");
+        let most = usize::from(mtu.unwrap_or(1500).min(1500));
+        assert!(frame.len() - 14 <= most, "{} of {most}", frame.len() - 14);
+        let reply = question.ask(&client);
+        assert_eq!(addresses(iana(&reply, 0)).len(), 1);
+        let length = |code: u16| {
+            let option = reply.opts().get(v6::OptionCode::from(code));
+            option.map(|option| option.to_vec().unwrap().len() - 4)
+        };
+        let servers = length(23).expect("name servers");
+        assert!(servers >= 16 && servers % 16 == 0, "{servers}");
+        let names = length(24).expect("search list");
+        // Whole names only: dhcproto reads them, and all are of two lengths.
+        assert!(names >= 35, "{names}");
+        if let Some(DhcpOption::DomainSearchList(list)) = reply.opts().get(v6::OptionCode::from(24))
+        {
+            for (number, name) in list.iter().enumerate() {
+                let name = name.to_string();
+                assert!(
+                    name.starts_with(&format!("a-rather-long-label-{number}.example.com")),
+                    "{name}"
+                );
+            }
+        }
+        assert!(length(39).is_some());
+        if let Some(length) = length(31) {
+            assert_eq!(length % 16, 0);
+        }
+        if let Some(length) = length(56) {
+            assert_eq!(length % 20, 0);
+        }
+    }
+}

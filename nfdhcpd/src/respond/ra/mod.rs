@@ -8,6 +8,7 @@ use agents::binding::DomainName;
 
 use super::{Action, Answer};
 use crate::client::Client;
+use crate::omission::{Omission, Protocol};
 use crate::packet::addresses::Addresses;
 use crate::packet::frame::{self, Route};
 use crate::packet::nd;
@@ -15,6 +16,8 @@ use crate::profile::{Mode, OnLink, Preference, Profile, Router};
 use crate::reason::Reason;
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// The length of the header before the message.
+const IP_HEADER: usize = 40;
 const MANAGED: u8 = 0x80;
 const OTHER: u8 = 0x40;
 const ON_LINK: u8 = 0x80;
@@ -25,6 +28,7 @@ pub fn solicited(
     addresses: Addresses<Ipv6Addr>,
     to: Option<MacAddr>,
     client: &Client,
+    omitted: &mut Vec<Omission>,
     out: &mut Vec<u8>,
 ) -> Action {
     // To all, where we do not know to whom (RFC 4861, section 6.2.6).
@@ -32,7 +36,7 @@ pub fn solicited(
         Some(mac) if agents::addr::is_link_local(addresses.source) => (addresses.source, mac),
         _ => (ALL_NODES, MacAddr::ipv6_multicast(ALL_NODES)),
     };
-    match advertise(client, destination, destination_mac, out) {
+    match advertise(client, destination, destination_mac, omitted, out) {
         Ok(sole) if sole => Action::Reply(Answer::RouterAdvertisement),
         // There may be a router on the link: let it hear the question too.
         Ok(_) => Action::ReplyAndPass(Answer::RouterAdvertisement),
@@ -46,8 +50,13 @@ pub fn solicited(
 ///
 /// # Errors
 /// This client gets none.
-pub fn unsolicited(client: &Client, out: &mut Vec<u8>) -> Result<(), Reason> {
-    advertise(client, ALL_NODES, MacAddr::ipv6_multicast(ALL_NODES), out).map(drop)
+pub fn unsolicited(
+    client: &Client,
+    omitted: &mut Vec<Omission>,
+    out: &mut Vec<u8>,
+) -> Result<(), Reason> {
+    let mac = MacAddr::ipv6_multicast(ALL_NODES);
+    advertise(client, ALL_NODES, mac, omitted, out).map(drop)
 }
 
 /// Writes an advertisement; says whether it names the link's only router.
@@ -55,6 +64,7 @@ fn advertise(
     client: &Client,
     destination: Ipv6Addr,
     destination_mac: MacAddr,
+    omitted: &mut Vec<Omission>,
     out: &mut Vec<u8>,
 ) -> Result<bool, Reason> {
     let settings = &client.profile.ipv6;
@@ -64,7 +74,8 @@ fn advertise(
     let prefix = client.binding.subnet6.ok_or(Reason::NoAddress)?;
     let router = router(client);
     frame::start(out, frame::ICMP6_OFFSET);
-    write(client, prefix, router, out);
+    omitted.clear();
+    write(client, prefix, router, omitted, out);
     let route = Route {
         source_mac: client.port.host_mac,
         destination_mac,
@@ -122,7 +133,15 @@ pub fn router(client: &Client) -> Advertiser {
     }
 }
 
-fn write(client: &Client, prefix: Ipv6Net, router: Advertiser, out: &mut Vec<u8>) {
+fn write(
+    client: &Client,
+    prefix: Ipv6Net,
+    router: Advertiser,
+    omitted: &mut Vec<Omission>,
+    out: &mut Vec<u8>,
+) {
+    // `out` has room for the headers before the message.
+    let end = super::room(client, 1280) - IP_HEADER + out.len();
     let (binding, settings) = (&client.binding, &client.profile.ipv6);
     let stateful =
         settings.mode == Mode::Dhcp6 || (settings.mode == Mode::Auto && binding.ip6.is_some());
@@ -177,27 +196,56 @@ fn write(client: &Client, prefix: Ipv6Net, router: Advertiser, out: &mut Vec<u8>
         settings.preferred_lifetime,
         out,
     );
-    for route in &settings.routes {
-        write_route(*route, settings.preference, settings.router_lifetime, out);
-    }
     let life = seconds(settings.interval.saturating_mul(3));
     let ipv6 = |address| match address {
         IpAddr::V6(address) => Some(address),
         IpAddr::V4(_) => None,
     };
-    write_rdnss(
-        Profile::nameservers(&binding.nameservers, &settings.nameservers, ipv6),
-        life,
-        out,
-    );
+    let servers: Vec<Ipv6Addr> =
+        Profile::nameservers(&binding.nameservers, &settings.nameservers, ipv6).collect();
     let search = if binding.domain.is_empty() {
         &settings.search
     } else {
         &binding.domain
     };
-    write_dnssl(search, life, out);
+    let names: Vec<Vec<u8>> = search.iter().map(DomainName::to_wire).collect();
+    let pref64 = if settings.pref64.is_some() { PREF64 } else { 0 };
+    // What comes later keeps the room for one item of each.
+    let one_server = if servers.is_empty() { 0 } else { RDNSS + 16 };
+    let one_name = names.first().map_or(0, |name| dnssl_length(name.len()));
+    let room = |out: &Vec<u8>, kept: usize| end.saturating_sub(out.len() + kept);
+
+    let space = room(out, one_server + one_name + pref64);
+    let left_out = write_routes(client, space, out);
+    omit(ROUTE, left_out, settings.routes.len(), omitted);
+    let left_out = write_rdnss(&servers, life, room(out, one_name + pref64), out);
+    omit(RDNSS_TYPE, left_out, servers.len(), omitted);
+    let left_out = write_dnssl(&names, life, room(out, pref64), out);
+    omit(DNSSL_TYPE, left_out, names.len(), omitted);
     if let Some(prefix) = settings.pref64 {
         write_pref64(prefix, settings.interval.saturating_mul(3), out);
+    }
+}
+
+/// The types of the options that are lists.
+const ROUTE: u8 = 24;
+const RDNSS_TYPE: u8 = 25;
+const DNSSL_TYPE: u8 = 31;
+/// The length of the options with an empty list.
+const RDNSS: usize = 8;
+const DNSSL: usize = 8;
+const PREF64: usize = 16;
+/// The longest option: its length is counted in units of eight bytes, in one byte.
+const LONGEST: usize = 255 * 8;
+
+fn omit(option: u8, left_out: usize, of: usize, omitted: &mut Vec<Omission>) {
+    if left_out > 0 {
+        omitted.push(Omission {
+            protocol: Protocol::RouterAdvertisement,
+            option: option.into(),
+            left_out,
+            of,
+        });
     }
 }
 
@@ -219,7 +267,22 @@ fn write_prefix(
     out.extend_from_slice(&prefix.network().octets());
 }
 
-/// RFC 4191, section 2.3.
+/// Writes the routes besides the default one, so many bytes at most (RFC 4191, section 2.3);
+/// returns how many are left out.
+fn write_routes(client: &Client, room: usize, out: &mut Vec<u8>) -> usize {
+    let settings = &client.profile.ipv6;
+    let start = out.len();
+    for (number, route) in settings.routes.iter().enumerate() {
+        let before = out.len();
+        write_route(*route, settings.preference, settings.router_lifetime, out);
+        if out.len() - start > room {
+            out.truncate(before);
+            return settings.routes.len() - number;
+        }
+    }
+    0
+}
+
 fn write_route(route: Ipv6Net, preference: Preference, lifetime: Duration, out: &mut Vec<u8>) {
     let preference = match preference {
         Preference::High => 0x08,
@@ -231,7 +294,7 @@ fn write_route(route: Ipv6Net, preference: Preference, lifetime: Duration, out: 
         1..=64 => 1,
         _ => 2,
     };
-    out.extend_from_slice(&[24, 1 + words, route.prefix_len(), preference]);
+    out.extend_from_slice(&[ROUTE, 1 + words, route.prefix_len(), preference]);
     out.extend_from_slice(&seconds(lifetime));
     out.extend(
         route
@@ -242,40 +305,45 @@ fn write_route(route: Ipv6Net, preference: Preference, lifetime: Duration, out: 
     );
 }
 
-/// RFC 8106, section 5.1.
-fn write_rdnss(servers: impl Iterator<Item = Ipv6Addr>, lifetime: [u8; 4], out: &mut Vec<u8>) {
+/// RFC 8106, section 5.1, in so many bytes at most; returns how many servers are left out.
+fn write_rdnss(servers: &[Ipv6Addr], lifetime: [u8; 4], room: usize, out: &mut Vec<u8>) -> usize {
     let start = out.len();
-    out.extend_from_slice(&[25, 1, 0, 0]);
+    let fit = room.min(LONGEST).saturating_sub(RDNSS) / 16;
+    out.extend_from_slice(&[RDNSS_TYPE, 1, 0, 0]);
     out.extend_from_slice(&lifetime);
-    let mut units = 1_u8;
-    // As many as the length can count.
-    for server in servers.take(127) {
-        out.extend_from_slice(&server.octets());
-        units = units.saturating_add(2);
-    }
-    finish_option(start, units, units > 1, out);
+    out.extend(servers.iter().take(fit).flat_map(Ipv6Addr::octets));
+    finish_option(start, fit > 0 && !servers.is_empty(), out);
+    servers.len().saturating_sub(fit)
 }
 
-/// RFC 8106, section 5.2.
-fn write_dnssl(names: &[DomainName], lifetime: [u8; 4], out: &mut Vec<u8>) {
+/// RFC 8106, section 5.2, in so many bytes at most; returns how many names are left out.
+fn write_dnssl(names: &[Vec<u8>], lifetime: [u8; 4], room: usize, out: &mut Vec<u8>) -> usize {
     let start = out.len();
-    out.extend_from_slice(&[31, 0, 0, 0]);
+    let mut length = 0;
+    let fit = names
+        .iter()
+        .take_while(|name| {
+            length += name.len();
+            dnssl_length(length) <= room.min(LONGEST)
+        })
+        .count();
+    out.extend_from_slice(&[DNSSL_TYPE, 0, 0, 0]);
     out.extend_from_slice(&lifetime);
-    for name in names {
-        let wire = name.to_wire();
-        if out.len() - start + wire.len() > 255 * 8 {
-            break;
-        }
-        out.extend_from_slice(&wire);
-    }
-    let length = out.len() - start;
-    out.resize(start + length.next_multiple_of(8), 0);
-    let units = u8::try_from((out.len() - start) / 8).unwrap_or(u8::MAX);
-    finish_option(start, units, !names.is_empty(), out);
+    out.extend(names.iter().take(fit).flatten());
+    let padded = (out.len() - start).next_multiple_of(8);
+    out.resize(start + padded, 0);
+    finish_option(start, fit > 0, out);
+    names.len() - fit
+}
+
+/// The length of an option whose names have so many bytes.
+fn dnssl_length(names: usize) -> usize {
+    (DNSSL + names).next_multiple_of(8)
 }
 
 /// Writes an option's length, or takes the option back.
-fn finish_option(start: usize, units: u8, keep: bool, out: &mut Vec<u8>) {
+fn finish_option(start: usize, keep: bool, out: &mut Vec<u8>) {
+    let units = u8::try_from((out.len() - start) / 8).unwrap_or(u8::MAX);
     match out.get_mut(start + 1) {
         Some(length) if keep => *length = units,
         _ => out.truncate(start),

@@ -244,8 +244,13 @@ fn options_that_are_too_long_are_cut_and_not_the_packet() {
         profile.ipv6.search = vec![[label.as_str(); 4].join(".").parse().unwrap(); 20];
     });
     let heard = hear(&client);
-    assert_eq!(heard.option(25).unwrap().len(), 6 + 127 * 16);
-    assert!(heard.option(31).unwrap().len() <= 255 * 8);
+    let (servers, names) = (heard.option(25).unwrap(), heard.option(31).unwrap());
+    assert_eq!((servers.len() - 6) % 16, 0);
+    // One name has its room, whatever else there is; with the advertisement's header, prefix and
+    // link-layer address all of it is a packet of 1500 bytes.
+    assert_eq!(names.len() + 2, 256);
+    assert!(servers.len() + 2 + 256 + 40 + 16 + 8 + 32 <= 1500);
+    assert!(servers.len() + 2 + 256 + 40 + 16 + 8 + 32 > 1500 - 16);
 }
 
 #[test]
@@ -264,7 +269,10 @@ fn what_is_not_to_be_advertised_is_not() {
     );
     set(&mut client, |profile| profile.ipv6.enabled = false);
     assert_eq!(ask(&client, &solicitation()).0, Action::Pass);
-    assert_eq!(unsolicited(&client, &mut Vec::new()), Err(Reason::Disabled));
+    assert_eq!(
+        unsolicited(&client, &mut Vec::new(), &mut Vec::new()),
+        Err(Reason::Disabled)
+    );
 }
 
 #[test]
@@ -279,7 +287,52 @@ fn a_solicitation_through_a_router_is_dropped() {
 #[test]
 fn an_unsolicited_one_goes_to_all() {
     let mut frame = Vec::new();
-    unsolicited(&client(), &mut frame).unwrap();
+    unsolicited(&client(), &mut Vec::new(), &mut frame).unwrap();
     let heard = read(Action::Pass, &frame);
     assert_eq!((heard.to, heard.lifetime), (ALL_NODES, 1800));
+}
+
+#[test]
+fn lists_that_do_not_fit_are_cut_between_items_and_the_advertisement_is_sent() {
+    for mtu in [None, Some(1280), Some(9000)] {
+        let mut client = client();
+        client.binding.mtu = mtu;
+        let server = |number: u16| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number);
+        set(&mut client, |profile| {
+            profile.ipv6.nameservers = (0..200).map(server).collect();
+            profile.ipv6.routes = (0..100)
+                .map(|number| Ipv6Net::new(server(number), 128).unwrap())
+                .collect();
+            profile.ipv6.search = (0..200)
+                .map(|number| {
+                    format!("a-rather-long-label-{number}.example.com")
+                        .parse()
+                        .unwrap()
+                })
+                .collect();
+            profile.ipv6.pref64 = Some("64:ff9b::/96".parse().unwrap());
+        });
+        let (_, frame) = ask(&client, &solicitation());
+        let most = usize::from(mtu.unwrap_or(1500).min(1500));
+        assert!(frame.len() - 14 <= most, "{} of {most}", frame.len() - 14);
+        let heard = hear(&client);
+        // Each list has something, and what is no list is there.
+        for kind in [3, 24, 25, 31, 38] {
+            assert!(heard.option(kind).is_some(), "option {kind}");
+        }
+        for (kind, value) in &heard.options {
+            match kind {
+                24 => assert_eq!(value.len() + 2, 24),
+                25 => assert_eq!((value.len() + 2 - 8) % 16, 0),
+                31 => {
+                    let names = value[6..].to_vec();
+                    let text = String::from_utf8_lossy(&names).into_owned();
+                    let whole = text.matches("\u{7}example\u{3}com\0").count();
+                    assert_eq!(text.matches("a-rather-long").count(), whole);
+                    assert!(whole > 0);
+                }
+                _ => {}
+            }
+        }
+    }
 }
