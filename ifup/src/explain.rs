@@ -1,12 +1,14 @@
 //! `snf-ifup explain`: what becomes of a frame of an interface, by the live sets.
 
+use std::collections::BTreeMap;
+
 use agents::netlink::nftables::{Element, Family, Nftables, Table};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::guard::chains::{self, GuardChain};
 use crate::guard::explain::{Explanation, Packet, Sets, explain};
-use crate::guard::{ARP, BRIDGE, INET, install, profile};
+use crate::guard::{ARP, BRIDGE, INET, install, profile, sets};
 use crate::record::Record;
 use crate::step::Step;
 
@@ -35,8 +37,13 @@ impl Live {
         let tracked = table.family != Family::Bridge || install::tracks(nftables)?;
         let chains = install::all_chains(table, &config.named_profiles(), tracked);
         let mut found = Sets::new();
+        let mut constant: BTreeMap<&str, Vec<Element>> = sets::constant().into_iter().collect();
         for name in install::set_names(&chains) {
-            let elements: Vec<Element> = nftables.elements(table, &name)?;
+            // Those that say nothing of NICs are the same on every host.
+            let elements: Vec<Element> = match constant.remove(name.as_str()) {
+                Some(elements) => elements,
+                None => nftables.elements(table, &name)?,
+            };
             found.insert(name, elements);
         }
         Ok(Self {
@@ -50,8 +57,10 @@ impl Live {
     pub fn explain(&self, interface: &str, frame: &[u8], way: Way) -> Option<Explanation> {
         let packet = Packet::new(frame, interface, way == Way::To)?;
         let group = frame.get(..6)?;
+        // The group of the spanning tree is one like others to a bridge without one, as a node's
+        // is.
         let to_bridges = group.get(..5) == Some(&[1, 0x80, 0xc2, 0, 0])
-            && group.last().is_some_and(|last| *last < 16);
+            && group.last().is_some_and(|last| (1..16).contains(last));
         let entry = match (way, self.table.family) {
             (Way::To, _) => profile::ENTRY,
             (Way::From, Family::Arp) => "input",

@@ -233,6 +233,7 @@ impl fmt::Display for Step {
                     Scope::All => "all",
                     Scope::AnyIp => "any IP address",
                     Scope::AnyMac => "any MAC address",
+                    Scope::NoLeases => "that it gives no leases",
                     Scope::Nothing => "nothing",
                 };
                 write!(f, "guard {scope}, MAC {}", guard.mac)?;

@@ -108,7 +108,7 @@ fn check_names_all_that_is_not_as_it_was_made() {
             "tap0: judged wrongly: ARP request",
         ),
         (
-            "nft flush set bridge snf guarded-3",
+            "nft flush set bridge snf guarded-4",
             "tap0: judged wrongly: another's source MAC address",
         ),
         (
@@ -116,11 +116,11 @@ fn check_names_all_that_is_not_as_it_was_made() {
             "tap0: judged wrongly: another's source MAC address",
         ),
         (
-            "nft flush set inet snf guarded-3",
+            "nft flush set inet snf guarded-4",
             "tap1: judged wrongly: an IPv4 tunnel from another's address",
         ),
         (
-            "nft flush set arp snf guarded-3",
+            "nft flush set arp snf guarded-4",
             "tap1: judged wrongly: ARP reply for the router",
         ),
         (
@@ -136,7 +136,7 @@ fn check_names_all_that_is_not_as_it_was_made() {
             "table arp snf: its rules are not ours",
         ),
         (
-            "nft add element inet snf guarded-3 '{ \"tap9\" }'",
+            "nft add element inet snf guarded-4 '{ \"tap9\" }'",
             "table inet snf: elements for tap9, which has no record",
         ),
         (

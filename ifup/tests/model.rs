@@ -129,12 +129,12 @@ fn expected(nics: &[Option<Wish>; TAPS]) -> BTreeSet<String> {
         if wish.any_ip {
             lines.insert(format!("{table} any-ip {name}"));
         } else {
-            lines.insert(format!("{table} guarded-3 {name}"));
+            lines.insert(format!("{table} guarded-4 {name}"));
             lines.insert(format!("{table} ipv4 {name}"));
             lines.insert(format!("{table} ipv6 {name}"));
             lines.insert(format!("{table} prefix6 {name}"));
             if wish.routed {
-                for set in ["guarded-3", "mac", "ipv4"] {
+                for set in ["guarded-4", "mac", "ipv4"] {
                     lines.insert(format!("arp {set} {name}"));
                 }
             }
@@ -171,7 +171,7 @@ fn found(node: &Node) -> BTreeSet<String> {
         }
     }
     let sets = [
-        "guarded-3",
+        "guarded-4",
         "any-ip",
         "any-mac",
         "mac",

@@ -6,7 +6,7 @@
 
 use agents::netlink::nftables::{Family, Field, MetaKey, Operator, Statement};
 
-use super::sets;
+use super::{headers, sets, tunnels};
 
 /// A rule, with the reason why it drops or the words for what it lets pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,23 +43,22 @@ const ARP_SENDER_MAC: Field = Field::network(8, 6);
 const ARP_SENDER_IP: Field = Field::network(14, 4);
 const ARP_TARGET_MAC: Field = Field::network(18, 6);
 const ARP_TARGET_IP: Field = Field::network(24, 4);
-const IPV4_FRAGMENT: Field = Field::network(6, 2);
+pub(super) const IPV4_FRAGMENT: Field = Field::network(6, 2);
 const IPV6_LENGTH: Field = Field::network(4, 2);
-const IPV6_NEXT: Field = Field::network(6, 1);
+pub(super) const IPV6_NEXT: Field = Field::network(6, 1);
 const IPV6_HOPS: Field = Field::network(7, 1);
-const TRANSPORT: Field = Field::Meta(MetaKey::TransportProtocol);
-const TRANSPORT_TYPE: Field = Field::transport(0, 1);
-const SOURCE_PORT: Field = Field::transport(0, 2);
+pub(super) const TRANSPORT: Field = Field::Meta(MetaKey::TransportProtocol);
+pub(super) const TRANSPORT_TYPE: Field = Field::transport(0, 1);
 /// Neighbour discovery without extension headers: type, code, and the target.
 const ND_TYPE: Field = Field::network(40, 1);
 const ND_CODE: Field = Field::network(41, 1);
 const ND_TARGET: u32 = 48;
 
-fn is(field: Field, value: &[u8]) -> Statement {
+pub(super) fn is(field: Field, value: &[u8]) -> Statement {
     Statement::equal(field, value)
 }
 
-fn known(parts: &[Field], set: &str) -> Statement {
+pub(super) fn known(parts: &[Field], set: &str) -> Statement {
     Statement::in_set(parts, set)
 }
 
@@ -68,16 +67,17 @@ fn goto(chain: &str) -> Statement {
 }
 
 /// Matches whenever the field is there at all.
-fn present(field: Field) -> Statement {
+pub(super) fn present(field: Field) -> Statement {
     Statement::compare(field, Operator::AtLeast, &[0])
 }
 
-struct Builder {
-    chain: GuardChain,
+/// A chain that is being written.
+pub(super) struct Builder {
+    pub(super) chain: GuardChain,
 }
 
 impl Builder {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         Self {
             chain: GuardChain {
                 name: name.to_owned(),
@@ -86,7 +86,7 @@ impl Builder {
         }
     }
 
-    fn rule(mut self, comment: &'static str, statements: Vec<Statement>) -> Self {
+    pub(super) fn rule(mut self, comment: &'static str, statements: Vec<Statement>) -> Self {
         self.chain.rules.push(GuardRule {
             comment,
             statements,
@@ -94,23 +94,33 @@ impl Builder {
         self
     }
 
-    fn accept(self, comment: &'static str, mut conditions: Vec<Statement>) -> Self {
+    pub(super) fn add(mut self, rule: GuardRule) -> Self {
+        self.chain.rules.push(rule);
+        self
+    }
+
+    pub(super) fn accept(self, comment: &'static str, mut conditions: Vec<Statement>) -> Self {
         conditions.push(Statement::Accept);
         self.rule(comment, conditions)
     }
 
-    fn goto(self, comment: &'static str, mut conditions: Vec<Statement>, chain: &str) -> Self {
+    pub(super) fn goto(
+        self,
+        comment: &'static str,
+        mut conditions: Vec<Statement>,
+        chain: &str,
+    ) -> Self {
         conditions.push(goto(chain));
         self.rule(comment, conditions)
     }
 
-    fn drop(self, reason: &'static str, mut conditions: Vec<Statement>) -> Self {
+    pub(super) fn drop(self, reason: &'static str, mut conditions: Vec<Statement>) -> Self {
         conditions.push(Statement::Counter);
         conditions.push(Statement::Drop);
         self.rule(reason, conditions)
     }
 
-    fn end(self, reason: &'static str) -> GuardChain {
+    pub(super) fn end(self, reason: &'static str) -> GuardChain {
         self.drop(reason, Vec::new()).chain
     }
 }
@@ -120,7 +130,11 @@ pub fn all(family: Family) -> Vec<GuardChain> {
     if family == Family::Arp {
         return vec![arp("arp"), arp_entry()];
     }
-    let mut chains = vec![
+    let mut chains = tunnels::all();
+    chains.extend([
+        headers::headers6(),
+        headers::payload6(),
+        headers::headers4(),
         ip4_own(),
         ip4(),
         listener(),
@@ -133,11 +147,14 @@ pub fn all(family: Family) -> Vec<GuardChain> {
         icmp6(),
         ip6_own(),
         ip6(),
-    ];
+        servers4(),
+        servers6(),
+    ]);
     if family == Family::Bridge {
         chains.push(arp("arp"));
     }
     chains.push(servers());
+    chains.push(clients());
     chains.push(any_ip(family));
     chains.push(guest(family));
     chains.push(isolated(FROM_ISOLATED, family, true));
@@ -266,25 +283,69 @@ fn isolated(name: &'static str, family: Family, from_guest: bool) -> GuardChain 
                 six.clone(),
                 known(&[interface, address6], sets::ALLOWED6),
             ]),
-        )
-        .rule(
-            "leases",
-            back(vec![four, is(TRANSPORT, &[17]), ports(68, 67)]),
-        )
-        .rule(
-            "leases",
-            back(vec![six.clone(), is(TRANSPORT, &[17]), ports(546, 547)]),
-        )
-        .rule(
-            "neighbour discovery",
-            back(vec![
-                six,
-                is(IPV6_NEXT, &[58]),
-                is(IPV6_HOPS, &[255]),
-                Statement::compare(ND_TYPE, Operator::AtLeast, &[133]),
-                Statement::compare(ND_TYPE, Operator::AtMost, &[136]),
-            ]),
         );
+    // To a routed guest nfdhcpd's answers go past these rules, straight into the interface; what
+    // comes from port 67 here comes from outside.
+    if from_guest || family == Family::Bridge {
+        chain = chain
+            .rule(
+                "leases",
+                back(vec![four.clone(), is(TRANSPORT, &[17]), ports(68, 67)]),
+            )
+            .rule(
+                "leases",
+                back(vec![six.clone(), is(TRANSPORT, &[17]), ports(546, 547)]),
+            );
+    }
+    // A bridge that listens to memberships sends a group's frames only to its members, and the
+    // groups that neighbour discovery needs are such groups.
+    let (igmp, listener) = if from_guest {
+        (
+            known(&[TRANSPORT_TYPE], sets::IGMP_HOST),
+            known(&[TRANSPORT_TYPE], sets::ICMP6_LISTENER),
+        )
+    } else {
+        (is(TRANSPORT_TYPE, &[0x11]), is(TRANSPORT_TYPE, &[130]))
+    };
+    chain = chain
+        .rule(
+            "group membership",
+            back(vec![four.clone(), is(TRANSPORT, &[2]), igmp]),
+        )
+        .rule(
+            "group membership",
+            back(vec![six.clone(), is(TRANSPORT, &[58]), listener]),
+        );
+    if !from_guest {
+        // Any router on the way to an address of the list sends these (RFC 1191, RFC 8201).
+        chain = chain
+            .rule(
+                "fragmentation needed",
+                back(vec![
+                    four,
+                    is(TRANSPORT, &[1]),
+                    is(Field::transport(0, 2), &[3, 4]),
+                ]),
+            )
+            .rule(
+                "packet too big",
+                back(vec![
+                    six.clone(),
+                    is(TRANSPORT, &[58]),
+                    is(TRANSPORT_TYPE, &[2]),
+                ]),
+            );
+    }
+    chain = chain.rule(
+        "neighbour discovery",
+        back(vec![
+            six,
+            is(IPV6_NEXT, &[58]),
+            is(IPV6_HOPS, &[255]),
+            Statement::compare(ND_TYPE, Operator::AtLeast, &[133]),
+            Statement::compare(ND_TYPE, Operator::AtMost, &[136]),
+        ]),
+    );
     chain.end("isolated")
 }
 
@@ -306,6 +367,11 @@ fn entry(family: Family) -> GuardChain {
             "a guest with any MAC address",
             vec![known(&[Field::INPUT_NAME], sets::ANY_MAC)],
             "servers",
+        )
+        .goto(
+            "a guest that gives no leases",
+            vec![known(&[Field::INPUT_NAME], sets::NO_LEASES)],
+            "clients",
         )
         .chain
 }
@@ -338,12 +404,13 @@ fn guest(family: Family) -> GuardChain {
     if family == Family::Bridge {
         chain = chain
             .goto("ARP", vec![is(Field::ETHER_TYPE, &[0x08, 0x06])], "arp")
-            .accept(
+            .goto(
                 "tagged, into a network that the bridge lets it into",
                 vec![
                     is(Field::ETHER_TYPE, &[0x81, 0x00]),
                     known(&[Field::INPUT_NAME], sets::TRUNK),
                 ],
+                "servers",
             )
             .accept(
                 // What a hypervisor announces a guest with that has migrated.
@@ -385,35 +452,70 @@ fn any_ip(family: Family) -> GuardChain {
 
 /// No guest, whatever it may, serves DHCP or advertises itself as a router.
 fn servers() -> GuardChain {
+    let is_protocol = |number: [u8; 2]| vec![is(Field::Meta(MetaKey::Protocol), &number)];
     Builder::new("servers")
-        .drop("router advertisement", icmp6_type(134))
-        .drop("redirect", icmp6_type(137))
-        .drop(
-            "DHCP server",
-            vec![
-                is(Field::Meta(MetaKey::Protocol), &[0x08, 0x00]),
-                is(TRANSPORT, &[17]),
-                is(SOURCE_PORT, &[0, 67]),
-            ],
-        )
-        .drop(
-            "DHCPv6 server",
-            vec![
-                is(Field::Meta(MetaKey::Protocol), &[0x86, 0xdd]),
-                is(TRANSPORT, &[17]),
-                is(SOURCE_PORT, &[0x02, 0x23]),
-            ],
-        )
-        .accept("anything else", Vec::new())
+        .goto("IPv4", is_protocol([0x08, 0x00]), "servers4")
+        .goto("IPv6", is_protocol([0x86, 0xdd]), "servers6")
+        .drop("two VLAN tags", is_protocol([0x81, 0x00]))
+        .drop("two VLAN tags", is_protocol([0x88, 0xa8]))
+        .accept("neither IPv4 nor IPv6", Vec::new())
         .chain
 }
 
-fn icmp6_type(number: u8) -> Vec<Statement> {
-    vec![
-        is(Field::Meta(MetaKey::Protocol), &[0x86, 0xdd]),
-        is(TRANSPORT, &[58]),
-        is(TRANSPORT_TYPE, &[number]),
-    ]
+/// Of a guest of which only that is known, that another gives the leases of its network: it
+/// may be a router of it.
+fn clients() -> GuardChain {
+    let is_protocol = |number: [u8; 2]| is(Field::Meta(MetaKey::Protocol), &number);
+    let mut chain = Builder::new("clients");
+    for (protocol, mut check) in [
+        ([0x08, 0x00], headers::check_headers4()),
+        ([0x86, 0xdd], headers::check_headers6(17)),
+    ] {
+        check.statements.insert(0, is_protocol(protocol));
+        chain = chain.add(check);
+    }
+    for (reason, protocol, port) in [
+        ("message to a DHCP client", [0x08, 0x00], 68_u16),
+        ("message to a DHCPv6 client", [0x86, 0xdd], 546),
+    ] {
+        chain = chain.drop(
+            reason,
+            vec![
+                is_protocol(protocol),
+                is(TRANSPORT, &[17]),
+                is(Field::transport(2, 2), &port.to_be_bytes()),
+            ],
+        );
+    }
+    chain.accept("anything else", Vec::new()).chain
+}
+
+fn servers4() -> GuardChain {
+    let chain = Builder::new("servers4").add(headers::check_headers4());
+    let chain = routers4(headers::dhcp4(chain));
+    payload4(chain)
+        .accept("anything else", vec![present(TRANSPORT)])
+        .end("IPv4 header that cannot be")
+}
+
+fn servers6() -> GuardChain {
+    let icmp6 = |set: &str| vec![is(TRANSPORT, &[58]), known(&[TRANSPORT_TYPE], set)];
+    Builder::new("servers6")
+        .accept("a protocol that guests use", plain6())
+        .add(headers::check_headers6(17))
+        .drop(
+            "router advertisement, redirect or MLD query",
+            icmp6(sets::ICMP6_ROUTER),
+        )
+        .accept("ICMPv6", vec![is(TRANSPORT, &[58])])
+        .accept("VRRP of a router", vec![is(TRANSPORT, &[112])])
+        .goto("by protocol", Vec::new(), headers::PAYLOAD6)
+        .chain
+}
+
+/// A protocol of the upper layer directly behind the IP header, of which no more is looked at.
+fn plain6() -> Vec<Statement> {
+    vec![known(&[IPV6_NEXT], sets::UPPER6)]
 }
 
 fn arp_entry() -> GuardChain {
@@ -458,16 +560,6 @@ fn arp(name: &'static str) -> GuardChain {
         .end("ARP for the address of another")
 }
 
-const HIDDEN: &str = "UDP or ICMPv6 hidden behind an authentication header";
-
-/// nftables looks no further than an authentication header; its first byte is what follows.
-fn behind_ah() -> Vec<Statement> {
-    vec![
-        is(TRANSPORT, &[51]),
-        known(&[TRANSPORT_TYPE], sets::BEHIND_AH),
-    ]
-}
-
 fn ip4() -> GuardChain {
     let sound = || {
         vec![
@@ -500,8 +592,8 @@ fn ip4() -> GuardChain {
         .accept(
             "DHCP before it has an address",
             with(vec![
+                // To all, or to the server that it asks (RFC 2131, section 4.3.2, has both).
                 is(Field::IPV4_SOURCE, &[0; 4]),
-                is(Field::IPV4_DESTINATION, &[255; 4]),
                 Statement::masked(IPV4_FRAGMENT, &[0x3f, 0xff], Operator::Equal, &[0, 0]),
                 is(TRANSPORT, &[17]),
                 is(Field::transport(0, 4), &[0, 68, 0, 67]),
@@ -511,6 +603,7 @@ fn ip4() -> GuardChain {
             "IGMP before it has an address",
             with(vec![
                 is(Field::IPV4_SOURCE, &[0; 4]),
+                Statement::masked(IPV4_FRAGMENT, &[0x3f, 0xff], Operator::Equal, &[0, 0]),
                 is(TRANSPORT, &[2]),
                 known(&[TRANSPORT_TYPE], sets::IGMP_HOST),
             ]),
@@ -520,22 +613,13 @@ fn ip4() -> GuardChain {
 
 /// From its own address: all but what only servers and routers send.
 fn ip4_own() -> GuardChain {
-    Builder::new("ip4-own")
-        .drop(
-            "DHCP server",
-            vec![is(TRANSPORT, &[17]), is(SOURCE_PORT, &[0, 67])],
-        )
+    let chain = Builder::new("ip4-own")
+        .add(headers::check_headers4())
+        .accept("its own address", vec![known(&[TRANSPORT], sets::UPPER4)]);
+    let chain = routers4(headers::dhcp4(chain))
         .drop(
             "IGMP query",
             vec![is(TRANSPORT, &[2]), is(TRANSPORT_TYPE, &[0x11])],
-        )
-        .drop(
-            "ICMP redirect",
-            vec![is(TRANSPORT, &[1]), is(TRANSPORT_TYPE, &[5])],
-        )
-        .drop(
-            "ICMP router advertisement",
-            vec![is(TRANSPORT, &[1]), is(TRANSPORT_TYPE, &[9])],
         )
         .accept(
             "VRRP of a router",
@@ -545,11 +629,24 @@ fn ip4_own() -> GuardChain {
                 known(&[Field::INPUT_NAME], sets::VRRP),
             ],
         )
-        .drop("VRRP", vec![is(TRANSPORT, &[112])])
-        .accept("behind an authentication header", behind_ah())
-        .drop(HIDDEN, vec![is(TRANSPORT, &[51])])
-        .accept("its own address", Vec::new())
-        .chain
+        .drop("VRRP", vec![is(TRANSPORT, &[112])]);
+    payload4(chain).accept("its own address", Vec::new()).chain
+}
+
+/// What only routers send.
+fn routers4(mut chain: Builder) -> Builder {
+    for (reason, kind) in [("ICMP redirect", 5), ("ICMP router advertisement", 9)] {
+        chain = chain.drop(
+            reason,
+            vec![is(TRANSPORT, &[1]), is(TRANSPORT_TYPE, &[kind])],
+        );
+    }
+    chain
+}
+
+/// What is behind an authentication header or in a tunnel.
+fn payload4(chain: Builder) -> Builder {
+    tunnels::dispatch(headers::behind_ah(chain))
 }
 
 /// The three ways in which an IPv6 address at `offset` can be its own.
@@ -584,10 +681,8 @@ fn ip6() -> GuardChain {
 
 fn ip6_own() -> GuardChain {
     Builder::new("ip6-own")
-        .drop(
-            "DHCPv6 server",
-            vec![is(TRANSPORT, &[17]), is(SOURCE_PORT, &[0x02, 0x23])],
-        )
+        .accept("its own address", plain6())
+        .add(headers::check_headers6(17))
         .accept(
             "VRRP of a router",
             vec![
@@ -597,9 +692,7 @@ fn ip6_own() -> GuardChain {
             ],
         )
         .drop("VRRP", vec![is(TRANSPORT, &[112])])
-        .accept("behind an authentication header", behind_ah())
-        .drop(HIDDEN, vec![is(TRANSPORT, &[51])])
-        .accept("its own address", Vec::new())
+        .goto("by protocol", Vec::new(), headers::PAYLOAD6)
         .chain
 }
 
@@ -619,7 +712,7 @@ fn icmp6() -> GuardChain {
             "nd",
         );
     }
-    chain = chain.goto(
+    chain = chain.add(headers::check_headers6(58)).goto(
         "multicast listener",
         vec![known(&[TRANSPORT_TYPE], sets::ICMP6_LISTENER)],
         "listener",
@@ -630,22 +723,10 @@ fn icmp6() -> GuardChain {
             vec![known(&[TRANSPORT_TYPE], sets::ICMP6_FREE), own],
         );
     }
-    let later_fragment = || {
-        Statement::masked(
-            Field::Extension {
-                header: 44,
-                offset: 2,
-                length: 2,
-            },
-            &[0xff, 0xf8],
-            Operator::NotEqual,
-            &[0, 0],
-        )
-    };
     for own in own6(8) {
         chain = chain.accept(
             "a further fragment: the first was seen",
-            vec![later_fragment(), own],
+            vec![headers::later_fragment6(), own],
         );
     }
     chain

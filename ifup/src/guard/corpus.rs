@@ -64,6 +64,9 @@ pub fn bridged(cast: &Cast) -> Vec<Case> {
     list.neighbour_discovery();
     list.disguises();
     list.fragments();
+    list.header_chains();
+    list.leases();
+    list.tunnels();
     cases
 }
 
@@ -928,4 +931,323 @@ impl List<'_> {
         let frame = self.group(ALL_NODES, &send(&[58]));
         self.stop("a fragment header that is cut off", frame);
     }
+
+    /// RFC 7112: a first fragment has the whole header chain, and nothing is hidden behind a
+    /// header that only some hosts follow.
+    fn header_chains(&mut self) {
+        let Cast {
+            mac,
+            ipv6: own,
+            other_ipv6: other,
+            ipv4: own4,
+            other_ipv4: other4,
+            ..
+        } = *self.cast;
+        let local = addr::link_local(mac);
+        let reply = udp(547, 546, &[7, 1, 2, 3], Some((local, ALL_NODES)));
+        let harmless = udp(5000, 5001, &[7; 16], Some((own, other)));
+        let tcp = tcp();
+        for words in [0_u8, 1, 7, 100] {
+            let mut first = fragment(60, 0, true);
+            first.extend(options(17, words));
+            let frame = self.six(own, 44, &first);
+            self.stop("a first fragment of options alone", frame);
+            // Bytes behind the packet's end are not part of it.
+            let mut packet = ipv6(own, other, 44, 64, &first);
+            packet.extend(&harmless);
+            let frame = self.to_other(IPV6, &packet);
+            self.stop("a first fragment with a header behind its end", frame);
+            let mut whole = first.clone();
+            whole.extend(&harmless);
+            let frame = self.six(own, 44, &whole);
+            self.pass("a first fragment with options and its whole header", frame);
+            let mut atomic = fragment(60, 0, false);
+            atomic.extend(options(17, words));
+            let frame = self.six(own, 44, &atomic);
+            self.stop("an atomic fragment of options alone", frame);
+        }
+        for (next, head) in [(6, 8), (6, 16), (17, 0), (58, 0), (41, 8), (132, 8)] {
+            let mut first = fragment(next, 0, true);
+            first.extend(tcp.get(..head).unwrap_or_default());
+            let frame = self.six(own, 44, &first);
+            self.stop("a first fragment with part of a header", frame);
+        }
+        let mut atomic = fragment(6, 0, false);
+        atomic.extend(&tcp);
+        let frame = self.six(own, 44, &atomic);
+        self.pass("an atomic fragment with its whole header", frame);
+        let mut nested = fragment(60, 0, false);
+        nested.extend(extension(44));
+        nested.extend(fragment(60, 0, true));
+        nested.extend(extension(17));
+        let frame = self.six(own, 44, &nested);
+        self.stop("a fragment in an atomic fragment", frame);
+        for (name, protocol, size) in [
+            ("a first IPv4 fragment with part of a TCP header", 6, 8),
+            ("a first IPv4 fragment with part of a TCP header", 6, 16),
+            ("a first IPv4 fragment without a byte of UDP", 17, 0),
+            ("a first IPv4 fragment with part of a UDP header", 17, 4),
+        ] {
+            let how = Ipv4 {
+                fragment: 0x2000,
+                ..Ipv4::default()
+            };
+            let part = tcp.get(..size).unwrap_or_default();
+            let mut packet = ipv4(own4, other4, protocol, part, &how);
+            packet.extend(tcp.get(size..).unwrap_or_default());
+            let frame = self.to_other(IPV4, &packet);
+            self.stop(name, frame);
+        }
+        let second = Ipv4 {
+            fragment: 0x2001,
+            ..Ipv4::default()
+        };
+        let packet = ipv4(own4, other4, 6, tcp.get(8..16).unwrap_or_default(), &second);
+        let frame = self.to_other(IPV4, &packet);
+        self.stop("a second fragment with the rest of a TCP header", frame);
+        // Headers that not every host follows.
+        let mut advertisement = vec![64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+        advertisement.extend(mac_option(1, mac));
+        let advertisement = icmp6(local, ALL_NODES, 134, &advertisement);
+        let frame = self.group(ALL_NODES, &ipv6(local, ALL_NODES, 59, 255, &advertisement));
+        self.stop("RA behind no next header", frame);
+        for (name, header) in [
+            ("RA behind a mobility header", 135),
+            ("RA behind a HIP header", 139),
+            ("RA behind a shim6 header", 140),
+            ("RA behind an experimental header", 253),
+            ("RA behind an experimental header", 254),
+            ("RA behind an unknown header", 61),
+            ("RA behind an unknown header", 200),
+        ] {
+            let mut behind = extension(58);
+            behind.extend(&advertisement);
+            let frame = self.group(ALL_NODES, &ipv6(local, ALL_NODES, header, 255, &behind));
+            self.stop(name, frame);
+        }
+        for kind in [0, 4, 99] {
+            let query = icmp6(local, REPORTS, 130, &[0; 20]);
+            let mut behind = vec![58, 0, kind, 1, 0, 0, 0, 0];
+            behind.extend(&query);
+            let frame = self.group(REPORTS, &ipv6(local, REPORTS, 43, 1, &behind));
+            self.stop("MLD query behind a routing header", frame);
+            let mut behind = vec![6, 2, kind, 1, 0, 0, 0, 0];
+            behind.extend(other.octets());
+            behind.extend(&tcp);
+            let frame = self.six(own, 43, &behind);
+            self.stop("a routing header with segments left", frame);
+        }
+        let mut behind = vec![6, 0, 4, 0, 0, 0, 0, 0];
+        behind.extend(&tcp);
+        let frame = self.six(own, 43, &behind);
+        self.pass("a routing header that has done its work", frame);
+        let mut lying = fragment(17, 0, true);
+        lying.extend(&reply);
+        let frame = self.six(local, 44, &lying);
+        self.stop("DHCPv6 reply in a first fragment", frame);
+    }
+
+    /// Nothing from a guest reaches a DHCP client, from whatever port.
+    fn leases(&mut self) {
+        let Cast {
+            mac,
+            ipv6: own,
+            other_ipv6: other,
+            other_mac,
+            ipv4: own4,
+            other_ipv4: other4,
+            router_ipv4: router4,
+            router_ipv6: router6,
+            ..
+        } = *self.cast;
+        let local = addr::link_local(mac);
+        let other_local = addr::link_local(other_mac);
+        for from in [9_u16, 68, 1024, 67] {
+            let offer = udp(from, 68, &[2; 240], None);
+            for to in [other4, Ipv4Addr::BROADCAST] {
+                let packet = ipv4(own4, to, 17, &offer, &Ipv4::default());
+                let frame = if to == other4 {
+                    self.to_other(IPV4, &packet)
+                } else {
+                    self.broadcast(IPV4, &packet)
+                };
+                self.stop("DHCP offer from any port", frame);
+            }
+        }
+        let how = Ipv4 {
+            fragment: 0x2000,
+            ..Ipv4::default()
+        };
+        let offer = udp(9, 68, &[2; 240], None);
+        let packet = ipv4(own4, other4, 17, offer.get(..64).unwrap_or_default(), &how);
+        let frame = self.to_other(IPV4, &packet);
+        self.stop("DHCP offer from any port in a fragment", frame);
+        for from in [9_u16, 546, 1024, 547] {
+            for (source, to) in [(local, other_local), (own, other), (local, ALL_NODES)] {
+                let reply = udp(from, 546, &[7, 1, 2, 3], Some((source, to)));
+                let send = |next: u8, payload: &[u8]| {
+                    let packet = ipv6(source, to, next, 1, payload);
+                    if to == ALL_NODES {
+                        self.group(to, &packet)
+                    } else {
+                        self.to_other(IPV6, &packet)
+                    }
+                };
+                let mut frames = vec![send(17, &reply)];
+                for header in [0, 60] {
+                    let mut behind = extension(17);
+                    behind.extend(&reply);
+                    frames.push(send(header, &behind));
+                }
+                for more in [true, false] {
+                    let mut behind = fragment(17, 0, more);
+                    behind.extend(reply.get(..8).unwrap_or_default());
+                    frames.push(send(44, &behind));
+                }
+                for frame in frames {
+                    self.stop("DHCPv6 reply from any port", frame);
+                }
+            }
+        }
+        // The guest's own client.
+        let request = udp(68, 67, &[1; 240], None);
+        let packet = ipv4(NONE4, router4, 17, &request, &Ipv4::default());
+        let frame = self.broadcast(IPV4, &packet);
+        self.pass("DHCP request to a server before it has an address", frame);
+        let renew = udp(546, 547, &[5, 1, 2, 3], Some((own, router6)));
+        let frame = self.to_other(IPV6, &ipv6(own, router6, 17, 64, &renew));
+        self.pass("DHCPv6 renewal by unicast", frame);
+        let renew = udp(546, 547, &[5, 1, 2, 3], Some((local, DHCPV6)));
+        let frame = self.group(DHCPV6, &ipv6(local, DHCPV6, 17, 1, &renew));
+        self.pass("DHCPv6 renewal", frame);
+    }
+
+    /// Tunnels, and what comes out of one where a host ends it.
+    fn tunnels(&mut self) {
+        let Cast {
+            mac,
+            ipv6: own,
+            other_ipv6: other,
+            ipv4: own4,
+            other_ipv4: other4,
+            ..
+        } = *self.cast;
+        let local = addr::link_local(mac);
+        let mut advertisement = vec![64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+        advertisement.extend(mac_option(1, mac));
+        let advertisement = icmp6(local, ALL_NODES, 134, &advertisement);
+        let offer = udp(9, 68, &[2; 240], None);
+        let reply = udp(9, 546, &[7, 1, 2, 3], Some((local, ALL_NODES)));
+        let mut behind = extension(58);
+        behind.extend(&advertisement);
+        let mut first = fragment(60, 0, true);
+        first.extend(extension(58));
+        let bad6 = [
+            ipv6(local, ALL_NODES, 58, 255, &advertisement),
+            ipv6(local, ALL_NODES, 17, 1, &reply),
+            ipv6(local, ALL_NODES, 60, 255, &behind),
+            ipv6(local, ALL_NODES, 44, 255, &first),
+            ipv6(local, ALL_NODES, 135, 255, &behind),
+        ];
+        let bad4 = [ipv4(
+            own4,
+            Ipv4Addr::BROADCAST,
+            17,
+            &offer,
+            &Ipv4::default(),
+        )];
+        let good6 = [
+            ipv6(own, other, 6, 64, &tcp()),
+            ipv6(own, other, 58, 64, &icmp6(own, other, 128, &[0; 12])),
+            ipv6(
+                own,
+                other,
+                17,
+                64,
+                &udp(5000, 53, &[7; 30], Some((own, other))),
+            ),
+        ];
+        let good4 = [
+            ipv4(own4, other4, 6, &tcp(), &Ipv4::default()),
+            ipv4(
+                own4,
+                other4,
+                17,
+                &udp(5000, 53, &[7; 30], None),
+                &Ipv4::default(),
+            ),
+            ipv4(own4, other4, 1, &icmp(8, &[0; 12]), &Ipv4::default()),
+        ];
+        for (inner, inner_protocol, kind, passes) in bad6
+            .iter()
+            .map(|packet| (packet, 41, IPV6, false))
+            .chain(bad4.iter().map(|packet| (packet, 4, IPV4, false)))
+            .chain(good6.iter().map(|packet| (packet, 41, IPV6, true)))
+            .chain(good4.iter().map(|packet| (packet, 4, IPV4, true)))
+        {
+            let mut forms = vec![(inner_protocol, inner.clone())];
+            for flags in [0, 0x20, 0x80, 0xb0] {
+                let words: usize = [0x80, 0x20, 0x10]
+                    .iter()
+                    .filter(|bit| flags & **bit != 0)
+                    .count();
+                let mut gre = vec![flags, 0];
+                gre.extend(kind.to_be_bytes());
+                gre.extend(vec![0; 4 * words]);
+                gre.extend(inner);
+                forms.push((47, gre));
+            }
+            let mut bridged = vec![0x20, 0, 0x65, 0x58, 0, 0, 0, 9];
+            bridged.extend(ethernet(MacAddr::BROADCAST, mac, kind, inner));
+            forms.push((47, bridged));
+            for (protocol, payload) in forms {
+                let name = if passes {
+                    "a tunnel"
+                } else {
+                    "a server's message in a tunnel"
+                };
+                let mut frames = vec![
+                    self.four(own4, protocol, &payload),
+                    self.six(own, protocol, &payload),
+                ];
+                // The tunnel encapsulation limit (RFC 2473).
+                let mut limited = vec![protocol, 0, 4, 1, 4, 1, 1, 0];
+                limited.extend(&payload);
+                frames.push(self.six(own, 60, &limited));
+                for frame in frames {
+                    self.cases.push(Case {
+                        name,
+                        frame,
+                        passes,
+                    });
+                }
+            }
+        }
+        let twice = ipv6(own, other, 41, 64, bad6.first().map_or(&[], Vec::as_slice));
+        let frame = self.six(own, 41, &twice);
+        self.stop("RA in a tunnel in a tunnel", frame);
+    }
+}
+
+/// A TCP segment that opens a connection.
+fn tcp() -> Vec<u8> {
+    vec![
+        0x12, 0x34, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 16, 0, 0, 0, 0, 0,
+    ]
+}
+
+/// A header of destination options, of so many words of 8 bytes more than the first.
+fn options(next: u8, words: u8) -> Vec<u8> {
+    let mut header = vec![next, words];
+    // PadN (RFC 8200, section 4.2), one or two of them.
+    let mut left = usize::from(words) * 8 + 6;
+    while left > 0 {
+        let size = left.min(255);
+        let size = if left - size == 1 { size - 1 } else { size };
+        header.push(1);
+        header.push(u8::try_from(size - 2).unwrap_or(0));
+        header.extend(vec![0; size - 2]);
+        left -= size;
+    }
+    header
 }

@@ -18,6 +18,8 @@ pub enum Scope {
     AnyIp,
     /// That it is no server or router.
     AnyMac,
+    /// That it sends nothing to DHCP clients.
+    NoLeases,
     /// Nothing.
     Nothing,
 }
@@ -108,9 +110,14 @@ impl Guard {
         Some(std::iter::once(self.mac).chain(shared).collect())
     }
 
+    /// The table that has the NIC's rules, but for ARP of a routed one.
+    pub const fn table(&self) -> Table {
+        if self.bridged { BRIDGE } else { INET }
+    }
+
     /// The elements that say this of the interface.
     pub fn members(&self, interface: &str) -> Vec<Member> {
-        let table = if self.bridged { BRIDGE } else { INET };
+        let table = self.table();
         let name = interface_name(interface);
         let mut members = Vec::new();
         let mut add = |table, set: &str, element| {
@@ -125,6 +132,7 @@ impl Guard {
             Scope::All => sets::GUARDED,
             Scope::AnyIp => sets::ANY_IP,
             Scope::AnyMac => sets::ANY_MAC,
+            Scope::NoLeases => sets::NO_LEASES,
             Scope::Nothing => "",
         };
         if let Some(profile) = &self.profile {
@@ -151,8 +159,13 @@ impl Guard {
             let element = Element::key(name.clone()).beyond(bytes);
             add(table, sets::TOO_FAST, element);
         }
-        if self.scope == Scope::Nothing {
-            return members;
+        match self.scope {
+            Scope::Nothing => return members,
+            Scope::NoLeases => {
+                add(table, scope, Element::key(name));
+                return members;
+            }
+            Scope::All | Scope::AnyIp | Scope::AnyMac => {}
         }
         add(table, sets::MAC, key(&[&name, &self.mac.octets()]));
         for group in &self.vrrp {

@@ -60,6 +60,8 @@ impl fmt::Display for Explanation {
 /// The elements of sets, by name.
 pub type Sets = BTreeMap<String, Vec<Element>>;
 
+const IPV6: u16 = 0x86dd;
+
 /// A frame as netfilter sees it on a bridge or, if it is IP, behind a routed TAP.
 pub struct Packet<'a> {
     frame: &'a [u8],
@@ -80,7 +82,10 @@ impl<'a> Packet<'a> {
         let mut protocol = number(frame, 12)?;
         let mut network = 14;
         if matches!(protocol, 0x8100 | 0x88a8) {
-            protocol = number(frame, 16)?;
+            // Of a tag that is cut off the kernel takes nothing, and the rules nothing either.
+            if frame.len() >= 20 {
+                protocol = number(frame, 16)?;
+            }
             network = 18;
         }
         let packet = frame.get(network..).unwrap_or_default();
@@ -135,7 +140,16 @@ impl<'a> Packet<'a> {
             }
             // Whether a connection is known depends on packets before this one: taken for new.
             Field::ConnectionState => Some(8_u32.to_ne_bytes().to_vec()),
-            Field::ExtensionHeader(_) | Field::Meta(_) => None,
+            Field::ExtensionHeader(header) => {
+                let packet = self.frame.get(self.network..)?;
+                let found = self.protocol == IPV6 && extension(packet, header).is_some();
+                Some(vec![u8::from(found)])
+            }
+            Field::Meta(MetaKey::Length) => {
+                let length = self.frame.len().checked_sub(self.network)?;
+                Some(u32::try_from(length).ok()?.to_ne_bytes().to_vec())
+            }
+            Field::Meta(_) => None,
         }
     }
 }
@@ -187,18 +201,27 @@ fn ipv6_transport(packet: &[u8]) -> Option<(u8, Option<usize>)> {
     }
 }
 
-/// Where the first extension header of this number is, from the IPv6 header on.
+/// Where the first extension header of this number is, from the IPv6 header on, as
+/// `ipv6_find_hdr` looks for it.
 fn extension(packet: &[u8], wanted: u8) -> Option<usize> {
     let mut next = *packet.get(6)?;
     let mut at = 40_usize;
     loop {
-        if next == wanted {
+        let found = next == wanted;
+        if !matches!(next, 0 | 43 | 44 | 51 | 60) {
+            return found.then_some(at);
+        }
+        let words = usize::from(*packet.get(at + 1)?);
+        if next == 44 && number(packet, at + 2)? & 0xfff8 != 0 {
+            return found.then_some(at);
+        }
+        if found {
             return Some(at);
         }
         let length = match next {
-            0 | 43 | 60 => usize::from(*packet.get(at + 1)?) * 8 + 8,
-            44 if number(packet, at + 2)? & 0xfff8 == 0 => 8,
-            _ => return None,
+            44 => 8,
+            51 => (words + 2) * 4,
+            _ => words * 8 + 8,
         };
         next = *packet.get(at)?;
         at += length;
@@ -428,9 +451,8 @@ mod tests {
         for member in guard.members("tap0").into_iter().chain([reserved.member()]) {
             found.entry(member.set).or_default().push(member.element);
         }
-        for (name, members) in sets::FIXED {
-            let elements = members.iter().map(|member| Element::key(vec![*member]));
-            found.insert((*name).to_owned(), elements.collect());
+        for (name, elements) in sets::constant() {
+            found.insert(name.to_owned(), elements);
         }
         found
     }

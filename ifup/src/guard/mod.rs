@@ -18,9 +18,11 @@ pub mod entry;
 pub mod explain;
 pub mod forwarding_corpus;
 pub mod frame;
+mod headers;
 pub mod install;
 pub mod profile;
 pub mod sets;
+mod tunnels;
 
 use agents::netlink::nftables::{Family, Table};
 

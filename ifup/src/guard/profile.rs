@@ -6,7 +6,7 @@
 //! TCP that does not open a connection, and datagrams from the ports of DNS and NTP.
 
 use agents::netlink::nftables::{Family, Field, MetaKey, Operator, Statement};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::chains::{GuardChain, GuardRule};
 
@@ -25,6 +25,39 @@ pub struct Profile {
     pub udp: Vec<u16>,
 }
 
+/// How a table's rules tell answers from what nobody has asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tracking {
+    /// By the state of connections.
+    Stateful,
+    /// By the packet alone: TCP without SYN, UDP from the ports of DNS and NTP.
+    Stateless,
+}
+
+impl Tracking {
+    /// Returns the variant that rules with these comments are of; none if no profile in the
+    /// table holds anything back.
+    pub fn of_rules<'a>(mut comments: impl Iterator<Item = &'a str>) -> Option<Self> {
+        comments.find_map(|comment| match comment {
+            STATEFUL => Some(Self::Stateful),
+            STATELESS => Some(Self::Stateless),
+            _ => None,
+        })
+    }
+
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Stateful => "stateful",
+            Self::Stateless => "stateless",
+        }
+    }
+}
+
+const STATEFUL: &str = "answers";
+const STATELESS: &str = "TCP that opens no connection";
+
 /// A profile with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
@@ -34,9 +67,12 @@ pub struct Named {
     pub profile: Profile,
 }
 
+/// The beginning of the names of profiles' chains and sets.
+pub const PREFIX: &str = "to-";
+
 /// The name of a profile's chain and set.
 pub fn object(name: &str) -> String {
-    format!("to-{name}")
+    format!("{PREFIX}{name}")
 }
 
 /// Whether a name can be a profile's: it becomes part of the names of a chain and a set.
@@ -126,14 +162,18 @@ fn chain(named: &Named, family: Family, tracked: bool) -> GuardChain {
             ports.extend(to.to_be_bytes());
             Statement::equal(Field::transport(0, 4), &ports)
         };
-        accept("leases", with(four(), &[transport(17), ports(67, 68)]));
-        accept("leases", with(six(), &[transport(17), ports(547, 546)]));
+        // To a routed guest nfdhcpd's answers go past these rules, straight into the interface,
+        // and those to its renewals are answers; what comes from port 67 else comes from outside.
+        if family == Family::Bridge {
+            accept("leases", with(four(), &[transport(17), ports(67, 68)]));
+            accept("leases", with(six(), &[transport(17), ports(547, 546)]));
+        }
         if tracked {
             // Established 2, related 4: the bits are in host order.
             let mask = 6_u32.to_ne_bytes();
             let state =
                 Statement::masked(Field::ConnectionState, &mask, Operator::NotEqual, &[0; 4]);
-            accept("answers", vec![state]);
+            accept(STATEFUL, vec![state]);
         } else {
             // SYN without ACK opens a connection.
             let opens_not = Statement::masked(
@@ -142,10 +182,7 @@ fn chain(named: &Named, family: Family, tracked: bool) -> GuardChain {
                 Operator::NotEqual,
                 &[0x02],
             );
-            accept(
-                "TCP that opens no connection",
-                vec![transport(6), opens_not],
-            );
+            accept(STATELESS, vec![transport(6), opens_not]);
             for port in [53_u16, 123] {
                 let source = Statement::equal(Field::transport(0, 2), &port.to_be_bytes());
                 accept("answers of DNS and NTP", vec![transport(17), source]);

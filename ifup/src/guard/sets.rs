@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use agents::netlink::nftables::{Batch, Element, Family, KeyType, Set, Table};
+use agents::netlink::nftables::{Batch, Element, Family, KeyType, Set, Table, concat};
 
 /// Interfaces that are guarded wholly. The number is the form of tables and rules: with
 /// another, a table of an older program is made anew (see [`super::install`]).
-pub const GUARDED: &str = "guarded-3";
+pub const GUARDED: &str = "guarded-4";
 /// Interfaces whose addresses are not checked, but whose MAC address is.
 pub const ANY_IP: &str = "any-ip";
 /// Interfaces with any MAC address.
 pub const ANY_MAC: &str = "any-mac";
+/// Interfaces that send nothing to DHCP clients, and else what they like.
+pub const NO_LEASES: &str = "no-leases";
 /// Interface and MAC address.
 pub const MAC: &str = "mac";
 /// Interface and IPv4 address.
@@ -57,6 +59,78 @@ pub const IGMP_HOST: &str = "igmp-host";
 /// What may be behind an authentication header: nothing that is looked at more closely.
 pub const BEHIND_AH: &str = "behind-ah";
 
+/// IPv6 protocols that are passed without a look at what they carry.
+pub const UPPER6: &str = "upper6";
+/// The same of IPv4, the most frequent ones: what is not there is looked at more closely.
+pub const UPPER4: &str = "upper4";
+/// IPv6 extension headers that may not follow a fragment header.
+pub const EXTENSIONS: &str = "extensions";
+/// Protocols whose header is longer than 8 bytes.
+pub const LONG_HEADERS: &str = "long-headers";
+/// IPv6 extension headers that may not follow a routing header: a second one would hide.
+pub const NOT_AFTER_ROUTING: &str = "not-after-routing";
+/// Protocols that carry another packet, which are not looked into inside a tunnel.
+pub const TUNNELS: &str = "tunnels";
+/// ICMPv6 types that only routers send: MLD query, router advertisement, redirect.
+pub const ICMP6_ROUTER: &str = "icmp6-router";
+/// Length of a packet in memory, and the payload length that its IPv6 header states, where the
+/// two agree, for first fragments: a multiple of 8 bytes (RFC 8200, section 4.5).
+pub const LENGTHS6: &str = "lengths6";
+/// Version and header length, protocol, and total lengths of first fragments of IPv4 that hold
+/// the whole upper-layer header.
+pub const WHOLE4: &str = "whole4";
+
+/// The longest IPv6 packet that is sent in fragments: that of jumbo frames.
+const LONGEST_FRAGMENT: u16 = 9216;
+
+/// The elements of [`LENGTHS6`].
+fn lengths6() -> Vec<Element> {
+    (2..)
+        .map(|words| words * 8)
+        .take_while(|payload| payload + 40 <= LONGEST_FRAGMENT)
+        .map(|payload| {
+            let packet = u32::from(payload) + 40;
+            Element::key(concat(&[&packet.to_ne_bytes(), &payload.to_be_bytes()]))
+        })
+        .collect()
+}
+
+/// First and last protocol, and the bytes that its first fragment has at least. Of a tunnel
+/// that is up to where the rules look inside.
+const HEADS4: [(u8, u8, u16); 15] = [
+    (0, 3, 8),
+    (4, 4, 96),
+    (5, 5, 8),
+    (6, 6, 20),
+    (7, 40, 8),
+    (41, 41, 96),
+    (42, 46, 8),
+    (47, 47, 96),
+    (48, 50, 8),
+    (51, 51, 96),
+    (52, 96, 8),
+    (97, 97, 96),
+    (98, 131, 8),
+    (132, 132, 12),
+    (133, 255, 8),
+];
+
+/// The elements of [`WHOLE4`], one for each length of the IP header and row of [`HEADS4`].
+fn whole4() -> Vec<Element> {
+    (5..=15_u8)
+        .flat_map(|words| {
+            HEADS4.map(|(first, last, head)| {
+                let version = [0x40 | words];
+                let least = u16::from(words) * 4 + head;
+                Element::range(
+                    concat(&[&version, &[first], &least.to_be_bytes()]),
+                    concat(&[&version, &[last], &[0xff, 0xff]]),
+                )
+            })
+        })
+        .collect()
+}
+
 /// A taken address is forgotten after this time without neighbour discovery from it.
 const MEMORY: Duration = Duration::from_secs(24 * 3600);
 const MOST_LEARNED: u32 = 1 << 20;
@@ -66,16 +140,37 @@ const MOST_NICS: u32 = 1 << 16;
 pub const FIXED: &[(&str, &[u8])] = &[
     (ICMP6_FREE, &[1, 2, 3, 4, 128, 129, 139, 140]),
     (ICMP6_LISTENER, &[131, 132, 143]),
-    (BEHIND_AH, &[4, 6, 41, 50, 132]),
+    (ICMP6_ROUTER, &[130, 134, 137]),
+    (BEHIND_AH, &[6, 50, 132]),
+    (UPPER6, &[6, 33, 46, 50, 88, 89, 103, 108, 115, 132, 136]),
+    (UPPER4, &[6, 33, 50, 132, 136]),
+    (EXTENSIONS, &[0, 43, 44, 51, 135, 139, 140]),
+    (LONG_HEADERS, &[4, 6, 41, 47, 51, 97, 132, 137]),
+    (NOT_AFTER_ROUTING, &[0, 43, 60]),
+    (TUNNELS, &[4, 41, 47, 51, 97, 137]),
     (IGMP_HOST, &[0x12, 0x16, 0x17, 0x22]),
 ];
 
 /// The sets whose elements begin with the interface that they are about, of any table, but
 /// profiles' and what the kernel counts by itself.
-pub const OF_INTERFACES: [&str; 17] = [
-    TOO_FAST, GUARDED, ANY_IP, ANY_MAC, MAC, IPV4, NETS4, IPV6, NETS6, PREFIX6, FILTERED,
-    MAC_PREFIX, VRRP, TRUNK, ISOLATED, ALLOWED4, ALLOWED6,
+pub const OF_INTERFACES: [&str; 18] = [
+    TOO_FAST, GUARDED, ANY_IP, ANY_MAC, NO_LEASES, MAC, IPV4, NETS4, IPV6, NETS6, PREFIX6,
+    FILTERED, MAC_PREFIX, VRRP, TRUNK, ISOLATED, ALLOWED4, ALLOWED6,
 ];
+
+/// The elements that the sets of a table have whatever NICs there are, but an ARP table's.
+pub fn constant() -> Vec<(&'static str, Vec<Element>)> {
+    let mut all: Vec<(&str, Vec<Element>)> = FIXED
+        .iter()
+        .map(|(name, members)| {
+            let elements = members.iter().map(|member| Element::key(vec![*member]));
+            (*name, elements.collect())
+        })
+        .collect();
+    all.push((LENGTHS6, lengths6()));
+    all.push((WHOLE4, whole4()));
+    all
+}
 
 /// Adds the sets of a table to the batch, those that rules need but NICs do not with their
 /// elements.
@@ -104,6 +199,7 @@ pub fn add(batch: &mut Batch, table: Table) {
         .add_set(&set(VRRP, &[InterfaceName]))
         .add_set(&set(ANY_IP, &[InterfaceName]))
         .add_set(&set(ANY_MAC, &[InterfaceName]))
+        .add_set(&set(NO_LEASES, &[InterfaceName]))
         .add_set(&set(IPV6, &[InterfaceName, Ipv6]))
         .add_set(&set(NETS6, &[InterfaceName, Ipv6]).intervals())
         .add_set(&set(PREFIX6, &[InterfaceName, Ipv6]))
@@ -126,14 +222,14 @@ pub fn add(batch: &mut Batch, table: Table) {
                 .size(MOST_NICS)
                 .timeout(Duration::from_secs(3600)),
         );
-    for (name, members) in FIXED {
-        batch.add_set(&set(name, &[Protocol])).add_elements(
-            table,
-            name,
-            members
-                .iter()
-                .map(|member: &u8| Element::key(vec![*member])),
-        );
+    batch
+        .add_set(&set(LENGTHS6, &[KeyType::Mark, KeyType::Port]))
+        .add_set(&set(WHOLE4, &[Protocol, Protocol, KeyType::Port]).intervals());
+    for (name, _) in FIXED {
+        batch.add_set(&set(name, &[Protocol]));
+    }
+    for (name, elements) in constant() {
+        batch.add_elements(table, name, elements);
     }
 }
 
@@ -167,7 +263,7 @@ mod tests {
             rate: Some(1000),
         };
         let mut seen = Vec::new();
-        for scope in [Scope::All, Scope::AnyIp, Scope::AnyMac] {
+        for scope in [Scope::All, Scope::AnyIp, Scope::AnyMac, Scope::NoLeases] {
             for bridged in [true, false] {
                 for member in guard(scope, bridged).members("tap0") {
                     if member.element.key.starts_with(b"tap0\0") {

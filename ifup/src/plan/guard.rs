@@ -13,7 +13,12 @@ pub(super) fn plan(request: &Request, config: &Config) -> Option<Guard> {
     let network = request.nic.network.as_ref();
     let prefixed = network.is_some_and(|net| net.subnet.is_some() || net.subnet6.is_some());
     let checked = config.guard.enabled && (request.nic.ip.is_some() || prefixed);
-    let more = request.mac_prefix.is_some()
+    // Of a private network's guests nothing else is known, but that it is not for them to give
+    // each other leases.
+    let leased =
+        config.guard.enabled && !checked && (request.mac_prefix.is_some() || request.nfdhcpd);
+    let more = leased
+        || request.mac_prefix.is_some()
         || request.isolated.is_some()
         || request.tags.rate_out.is_some();
     let filtered = matches!(
@@ -40,6 +45,7 @@ pub(super) fn plan(request: &Request, config: &Config) -> Option<Guard> {
     Some(Guard {
         bridged: matches!(request.connection, Connection::Bridged { .. }),
         scope: match (checked, request.tags.any_mac, request.tags.any_ip) {
+            (false, _, _) if leased => Scope::NoLeases,
             (false, _, _) => Scope::Nothing,
             (true, true, _) => Scope::AnyMac,
             (true, false, true) => Scope::AnyIp,
