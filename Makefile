@@ -1,6 +1,6 @@
 # Thin: each target is one script or one cargo command. As root, on Debian 12.
 
-.PHONY: deb demo demo-down test test-packages bench fuzz fmt lint install-packages
+.PHONY: deb demo demo-down test test-packages bench fuzz fuzz-guard fmt lint install-packages
 
 # The whole chain for real, in namespaces of its own. KEEP=1 leaves it up.
 demo: install-packages
@@ -24,6 +24,11 @@ bench: install-packages
 # Every parser, each for so many seconds: make fuzz SECONDS_EACH=600
 fuzz:
 	fuzz/run $(SECONDS_EACH)
+
+# Random frames of a guest through the guard's rules: make fuzz-guard FRAMES=1000000 SEED=7
+fuzz-guard:
+	SNF_GUARD_FRAMES=$(or $(FRAMES),1000000) SNF_GUARD_SEED=$(or $(SEED),1) \
+		cargo nextest run --locked -p snf-ifup --test guard_fuzz --no-capture
 
 # The Debian packages, into target/deb.
 deb: install-packages
