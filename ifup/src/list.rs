@@ -1,10 +1,15 @@
 //! What is connected: a line or a JSON object for each interface that has a record.
 
+use std::collections::BTreeMap;
+
 use agents::netlink::Rtnetlink;
+use agents::netlink::nftables::{Nftables, Table};
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::guard::install;
+use crate::guard::profile::Tracking;
 use crate::record::{self, Record};
 use crate::step::Step;
 
@@ -21,8 +26,59 @@ pub struct Entry {
     pub mac: String,
     /// The addresses that it may use.
     pub addresses: Vec<String>,
+    /// The firewall profile; none if everything comes in.
+    pub profile: Option<String>,
+    /// How the profile tells answers; none without a profile that holds anything back.
+    pub tracking: Option<Tracking>,
     /// `up`; `gone` if the interface is no more; `unfinished` if a call was cut off.
     pub state: String,
+}
+
+/// What the kernel's rules do, each table asked once.
+#[derive(Default)]
+pub struct Variants(BTreeMap<Table, Option<Tracking>>);
+
+impl Variants {
+    /// Returns how a table's profiles tell answers.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn of(&mut self, table: Table) -> Result<Option<Tracking>> {
+        if let Some(found) = self.0.get(&table) {
+            return Ok(*found);
+        }
+        let found = install::tracking_of(&mut Nftables::open()?, table)?;
+        self.0.insert(table, found);
+        Ok(found)
+    }
+}
+
+/// Returns a line for each variant that runs for NICs whose profile holds anything back.
+///
+/// # Errors
+/// As for [`entries`].
+pub fn variants(config: &Config) -> Result<Vec<String>> {
+    let entries = entries(config)?;
+    let count = |tracking| {
+        let with = entries
+            .iter()
+            .filter(|entry| entry.tracking == Some(tracking));
+        with.count()
+    };
+    let mut lines = Vec::new();
+    match count(Tracking::Stateful) {
+        0 => {}
+        nics => lines.push(format!("firewall profiles of {nics} NICs: stateful")),
+    }
+    match count(Tracking::Stateless) {
+        0 => {}
+        nics => lines.push(format!(
+            "firewall profiles of {nics} NICs: stateless, as this kernel does not track \
+             connections on bridges (nf_conntrack_bridge): UDP from ports 53 and 123 comes in to \
+             any port, answers to other UDP do not"
+        )),
+    }
+    Ok(lines)
 }
 
 /// All interfaces that have a record, sorted by name.
@@ -31,6 +87,7 @@ pub struct Entry {
 /// The folder of records cannot be read, or the kernel says nothing of interfaces.
 pub fn entries(config: &Config) -> Result<Vec<Entry>> {
     let mut rtnetlink = Rtnetlink::open()?;
+    let mut tracking = Variants::default();
     let mut entries = Vec::new();
     for interface in record::interfaces(&config.state)? {
         let Some(record) = Record::load(&config.state, &interface)? else {
@@ -44,11 +101,21 @@ pub fn entries(config: &Config) -> Result<Vec<Entry>> {
             (true, true) => "unfinished",
             (true, false) => "up",
         };
-        let addresses = record.steps.iter().find_map(|step| match step {
-            Step::Guard(guard) => Some(guard.addresses.iter().map(ToString::to_string).collect()),
+        let guard = record.steps.iter().find_map(|step| match step {
+            Step::Guard(guard) => Some(guard),
             _ => None,
         });
-        let addresses = addresses.unwrap_or_else(|| vec![value("IP")]);
+        let addresses = guard.map(|guard| guard.addresses.iter().map(ToString::to_string));
+        let addresses = addresses.map_or_else(|| vec![value("IP")], Iterator::collect);
+        let profile = guard.and_then(|guard| guard.profile.clone());
+        let held_back = profile
+            .as_ref()
+            .and_then(|name| config.profiles.get(name))
+            .is_some_and(|profile| !profile.all);
+        let tracking = match guard {
+            Some(guard) if held_back => tracking.of(guard.table())?,
+            _ => None,
+        };
         entries.push(Entry {
             connection: format!("{} {}", value("MODE"), value("LINK")),
             mac: value("MAC"),
@@ -57,6 +124,8 @@ pub fn entries(config: &Config) -> Result<Vec<Entry>> {
                 .filter(|a: &String| !a.is_empty())
                 .collect(),
             state: state.to_owned(),
+            profile,
+            tracking,
             instance: record.instance,
             interface,
         });
@@ -81,6 +150,7 @@ pub fn table(entries: &[Entry]) -> String {
             "CONNECTION",
             "MAC",
             "STATE",
+            "PROFILE",
             "ADDRESSES",
         ]
         .map(str::to_owned),
@@ -92,10 +162,15 @@ pub fn table(entries: &[Entry]) -> String {
             entry.connection.clone(),
             entry.mac.clone(),
             entry.state.clone(),
+            match (&entry.profile, entry.tracking) {
+                (Some(profile), Some(tracking)) => format!("{profile} ({})", tracking.word()),
+                (Some(profile), None) => profile.clone(),
+                (None, _) => "-".to_owned(),
+            },
             entry.addresses.join(" "),
         ]
     }));
-    let mut widths = [0; 6];
+    let mut widths = [0; 7];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());

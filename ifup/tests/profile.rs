@@ -160,3 +160,39 @@ fn a_profile_that_is_not_configured_is_refused_and_one_that_is_works() {
         .unwrap();
     assert!(rules.contains("443") || rules.contains("0x01bb"), "{rules}");
 }
+
+/// The variant that runs is said: on this kernel or another, as its rules are.
+#[test]
+fn list_and_check_say_how_a_profile_tells_answers() {
+    let node = Node::new();
+    node.namespace
+        .sh("ip link add br0 type bridge; ip link set br0 up")
+        .unwrap();
+    let _tap = Tap::new(&node.namespace, "tap0").unwrap();
+    let _routed = Tap::new(&node.namespace, "tap1").unwrap();
+    let says = |arguments: &[&str]| node.run(arguments, &Nic::new()).stdout;
+    node.up(&tagged("unprotected"));
+    assert!(says(&["list"]).contains("unprotected "));
+    assert!(!says(&["check"]).contains("stateful"));
+    node.up(&tagged("protected"));
+    let tag = "synnefo:network:0:limited";
+    node.up(&with(routed(), &[("TAGS", tag)]));
+    let rules = node.namespace.sh("nft list table bridge snf").unwrap();
+    let variant = if rules.contains("ct state") {
+        "stateful"
+    } else {
+        "stateless"
+    };
+    let list = says(&["list"]);
+    assert!(list.contains(&format!("protected ({variant})")), "{list}");
+    assert!(list.contains("limited (stateful)"), "{list}");
+    let list = says(&["list", "--json"]);
+    assert!(
+        list.contains(&format!("\"tracking\": \"{variant}\"")),
+        "{list}"
+    );
+    let check = says(&["check"]);
+    for line in ["firewall profiles of", variant, "stateful"] {
+        assert!(check.contains(line), "{check}");
+    }
+}

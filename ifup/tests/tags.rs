@@ -19,7 +19,7 @@ use harness::netns::Netns;
 use harness::process;
 use harness::tap::Tap;
 use harness::wait::until_true;
-use ifup::guard::frame::{Ipv4, ethernet, ipv4};
+use ifup::guard::frame::{Ipv4, ethernet, icmp, icmp6, ipv4, ipv6};
 use node::{LIMIT, Nic, Node, bridged, with};
 
 fn node_with_bridge() -> Node {
@@ -182,6 +182,137 @@ fn an_isolated_instance_exchanges_packets_with_its_list_alone() {
     }
     let wrong = node.refused(&tagged("gnt:isolate gnt:whitelist_ip:nine"), 65);
     assert!(wrong.contains("gnt:whitelist_ip:nine"), "{wrong}");
+}
+
+/// An isolated guest hears of its groups and of the path's MTU, and of nothing else.
+#[test]
+fn an_isolated_guest_keeps_its_groups_and_its_path_mtu() {
+    let node = node_with_bridge();
+    let guest = Tap::new(&node.namespace, "tap0").unwrap();
+    let witness = node.witness();
+    let tags = "gnt:isolate gnt:whitelist_ip:10.66.1.9 gnt:whitelist_ip:fd66:1::9/128";
+    node.up(&with(bridged(), &[("TAGS", tags)]));
+    let cast = node::bridged_cast();
+    let own6 = agents::addr::link_local(cast.mac);
+    let router6: std::net::Ipv6Addr = "fe80::1".parse().unwrap();
+    let far4 = "198.51.100.1".parse().unwrap();
+    let far6: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
+    let reports: std::net::Ipv6Addr = "ff02::16".parse().unwrap();
+    let nobody6 = std::net::Ipv6Addr::UNSPECIFIED;
+    let mld = |from, kind| {
+        let mut payload = vec![58, 0, 5, 2, 0, 0, 1, 0];
+        payload.extend(icmp6(from, reports, kind, &[0; 20]));
+        (0x86dd, ipv6(from, reports, 0, 1, &payload))
+    };
+    let icmp6_of = |from, to, kind, body: &[u8]| {
+        let message = icmp6(from, to, kind, body);
+        (0x86dd, ipv6(from, to, 58, 64, &message))
+    };
+    let four = |from, to, protocol, body: &[u8]| {
+        (0x0800, ipv4(from, to, protocol, body, &Ipv4::default()))
+    };
+    let group4 = "224.0.0.22".parse().unwrap();
+    let mut number = 0;
+    let mut check = |from_guest: bool, what: &str, (kind, packet): (u16, Vec<u8>), passes: bool| {
+        let (from, to, source) = if from_guest {
+            (&guest, &witness, cast.mac)
+        } else {
+            (&witness, &guest, mac("02:00:00:00:00:01"))
+        };
+        let to_mac = if from_guest {
+            MacAddr::BROADCAST
+        } else {
+            cast.mac
+        };
+        let frame = ethernet(to_mac, source, kind, &packet);
+        // ARP from its own address passes either way.
+        number += 1;
+        let target = std::net::Ipv4Addr::new(10, 99, 0, number);
+        let ask = ifup::guard::frame::arp(1, (source, cast.ipv4), (MacAddr::ZERO, target));
+        let mark = ethernet(MacAddr::BROADCAST, source, 0x0806, &ask);
+        from.send(&frame).unwrap();
+        from.send(&mark).unwrap();
+        let mut seen = false;
+        loop {
+            let got = to.receive(LIMIT).unwrap().expect("the mark");
+            if got == mark {
+                break;
+            }
+            // A bridge that hands packets to the host takes off what fills up a short frame.
+            seen |= frame.starts_with(&got);
+        }
+        assert_eq!(seen, passes, "{what}, from the guest {from_guest}");
+    };
+    for kind in [131, 132, 143] {
+        check(true, "MLD report", mld(own6, kind), true);
+    }
+    check(true, "MLD report of nobody", mld(nobody6, 143), true);
+    check(true, "MLD query", mld(own6, 130), false);
+    check(false, "MLD query", mld(router6, 130), true);
+    for (kind, passes) in [(0x22, true), (0x16, true), (0x17, true), (0x11, false)] {
+        let packet = four(cast.ipv4, group4, 2, &icmp(kind, &[0; 4]));
+        check(true, "IGMP", packet, passes);
+    }
+    let query = four(cast.router_ipv4, group4, 2, &icmp(0x11, &[0; 4]));
+    check(false, "IGMP query", query, true);
+    let mut needed = icmp(3, &[0; 28]);
+    needed[1] = 4;
+    check(
+        false,
+        "fragmentation needed",
+        four(far4, cast.ipv4, 1, &needed),
+        true,
+    );
+    check(
+        true,
+        "fragmentation needed",
+        four(cast.ipv4, far4, 1, &needed),
+        false,
+    );
+    let unreachable = icmp(3, &[0; 28]);
+    check(
+        false,
+        "unreachable",
+        four(far4, cast.ipv4, 1, &unreachable),
+        false,
+    );
+    let big = |from, to| icmp6_of(from, to, 2, &[0; 60]);
+    check(false, "packet too big", big(far6, cast.ipv6), true);
+    check(true, "packet too big", big(cast.ipv6, far6), false);
+    for kind in [1, 128, 134] {
+        let packet = icmp6_of(far6, cast.ipv6, kind, &[0; 60]);
+        check(false, "another ICMPv6 message", packet, false);
+    }
+    let packet = four(far4, cast.ipv4, 1, &icmp(8, &[0; 12]));
+    check(false, "ping", packet, false);
+}
+
+/// A bridge that listens to memberships knows those of an isolated guest: its neighbours find
+/// it by such a group.
+#[test]
+fn an_isolated_guest_is_in_its_groups_on_a_snooping_bridge() {
+    let node = Node::new();
+    node.namespace
+        .sh(
+            "ip link add br0 type bridge mcast_snooping 1 mcast_querier 1
+             ip link set br0 up",
+        )
+        .unwrap();
+    let tap = Tap::new(&node.namespace, "tap0").unwrap();
+    let tags = "gnt:isolate gnt:whitelist_ip:fd66:1::9/128";
+    node.up(&with(bridged(), &[("TAGS", tags)]));
+    let guest = tap.into_client("aa:00:00:e1:87:fc").unwrap();
+    guest
+        .namespace
+        .sh("ip link set eth0 up; ip addr add fd66:1::a800:ff:fee1:87fc/64 dev eth0 nodad")
+        .unwrap();
+    until_true("the guest's group", LIMIT, || {
+        let groups = node.namespace.sh("bridge mdb show dev br0").unwrap();
+        groups
+            .lines()
+            .any(|line| line.contains("port tap0") && line.contains("ff02::1:ffe1:87fc"))
+    })
+    .unwrap();
 }
 
 #[test]

@@ -10,7 +10,7 @@ use agents::netlink::nftables::{
 
 use super::chains::GuardChain;
 use super::entry::{self, Guard, Reserved};
-use super::profile::Named;
+use super::profile::{Named, Tracking};
 use super::{ARP, BRIDGE, INET, PRIORITY, chains, profile, sets};
 
 const TABLES: [Table; 3] = [BRIDGE, INET, ARP];
@@ -160,6 +160,20 @@ pub fn is_whole(nftables: &mut Nftables, profiles: &[Named], table: Table) -> Re
         })
     };
     Ok(is_as(true) || (table.family == Family::Bridge && is_as(false)))
+}
+
+/// Returns how the profiles of a table's rules, as they are in the kernel, tell answers.
+///
+/// # Errors
+/// What the kernel says.
+pub fn tracking_of(nftables: &mut Nftables, table: Table) -> Result<Option<Tracking>> {
+    let rules = nftables.rules(table)?;
+    let of_profiles = rules
+        .iter()
+        .filter(|rule| rule.chain.starts_with(profile::PREFIX));
+    Ok(Tracking::of_rules(
+        of_profiles.map(|rule| rule.comment.as_str()),
+    ))
 }
 
 /// Whether all tables have their rules, and all that is known is in their sets.
