@@ -170,7 +170,10 @@ fn list_and_check_say_how_a_profile_tells_answers() {
         .unwrap();
     let _tap = Tap::new(&node.namespace, "tap0").unwrap();
     let _routed = Tap::new(&node.namespace, "tap1").unwrap();
-    let says = |arguments: &[&str]| node.run(arguments, &Nic::new()).stdout;
+    let says = |arguments: &[&str]| {
+        let output = node.run(arguments, &Nic::new());
+        output.stdout + &output.stderr
+    };
     node.up(&tagged("unprotected"));
     assert!(says(&["list"]).contains("unprotected "));
     assert!(!says(&["check"]).contains("stateful"));

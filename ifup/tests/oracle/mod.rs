@@ -299,10 +299,7 @@ fn header(
                 };
             }
             let now = if place & 1 == 1 { Part::First } else { part };
-            let mut found = header(*following, behind, now, six, depth, chain);
-            if matches!(following, 4 | 41 | 47 | 97) && behind.len() < 96 {
-                found = worst(found, Tolerated);
-            }
+            let found = header(*following, behind, now, six, depth, chain);
             let extension = matches!(following, 0 | 43 | 44 | 51 | 60);
             if nested || (extension && (before || *following != 60)) {
                 worst(found, Tolerated)
@@ -317,6 +314,9 @@ fn header(
         }
         59 if rest.is_empty() && depth == 0 && !chain.contains(&44) => Legitimate,
         59 => worst(Tolerated, behind_unknown(rest, depth, chain)),
+        4 | 41 | 47 | 97 if chain.contains(&44) && rest.len() < 96 => {
+            worst(upper(next, rest, part, six, depth), Tolerated)
+        }
         number if known(number) => upper(number, rest, part, six, depth),
         _ => worst(Tolerated, behind_unknown(rest, depth, chain)),
     }
@@ -504,7 +504,7 @@ impl Guest {
         let message = match self.message(next, payload) {
             Some(message) => message,
             None => {
-                let cut_off = payload.len() < 16 && next == 0;
+                let cut_off = payload.len() < 16 && matches!(next, 0 | 43 | 60);
                 return if self.has(source) {
                     found
                 } else if source == Ipv6Addr::UNSPECIFIED && cut_off {
@@ -533,7 +533,7 @@ impl Guest {
             Some(1..=4 | 128 | 129 | 139 | 140) if self.has(source) => found,
             Some(_) if self.has(source) && message.len() < 8 => Tolerated,
             Some(_) => Forbidden("ICMPv6 from another, or of a type that hosts do not send"),
-            None if self.has(source) => Tolerated,
+            None if self.has(source) || source == Ipv6Addr::UNSPECIFIED => Tolerated,
             None => Forbidden("from another's IPv6 address"),
         }
     }
