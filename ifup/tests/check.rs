@@ -313,7 +313,7 @@ fn check_looks_at_the_whole_forwarding_table() {
             ],
         ),
         (
-            "nft flush set bridge snf guarded-3; bridge link set dev tap0 learning on".to_owned(),
+            "nft flush set bridge snf guarded-4; bridge link set dev tap0 learning on".to_owned(),
             &["tap0: the bridge learns from: ARP from a forged source"],
         ),
     ] {
