@@ -10,6 +10,7 @@ use agents::ganeti::names::Names;
 use agents::service::config::{self, ConfigError};
 use serde::Deserialize;
 
+use crate::model::database::ACQUIRE_TIMEOUT;
 pub use crate::reconcile::memory::Limit;
 
 /// Where the configuration is read from unless `--config` says otherwise.
@@ -62,6 +63,7 @@ const SQLITE_CONNECTIONS: u32 = 4;
 struct DatabaseFile {
     url: String,
     connections: Option<u32>,
+    acquire_timeout_seconds: u64,
 }
 
 impl Default for DatabaseFile {
@@ -69,6 +71,7 @@ impl Default for DatabaseFile {
         Self {
             url: "sqlite:///var/lib/snf-central/central.db".to_owned(),
             connections: None,
+            acquire_timeout_seconds: ACQUIRE_TIMEOUT.as_secs(),
         }
     }
 }
@@ -333,6 +336,8 @@ pub struct Config {
     pub database_url: String,
     /// The most connections to the database at once.
     pub database_connections: u32,
+    /// How long a request waits for one of them while all are in use.
+    pub database_acquire_timeout: Duration,
     /// The brokers, tried in turn; none: no dispatcher runs.
     pub broker_urls: Vec<String>,
     /// How many messages a consumer may have unacknowledged.
@@ -444,6 +449,10 @@ impl Config {
             None => CONNECTIONS,
         };
         positive("database.connections", database_connections.into())?;
+        let acquire_timeout = positive(
+            "database.acquire_timeout_seconds",
+            file.database.acquire_timeout_seconds,
+        )?;
         positive("broker.prefetch", file.broker.prefetch.into())?;
         positive("api.body_limit", file.api.body_limit as u64)?;
         let timeout = positive("ganeti.timeout_seconds", file.ganeti.timeout_seconds)?;
@@ -548,6 +557,7 @@ impl Config {
             body_limit: file.api.body_limit,
             database_url: file.database.url,
             database_connections,
+            database_acquire_timeout: Duration::from_secs(acquire_timeout),
             broker_urls: file.broker.urls,
             prefetch: file.broker.prefetch,
             names,

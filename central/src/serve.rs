@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::admin;
 use crate::api;
 use crate::api::context::Context;
 use crate::api::one_shot;
@@ -21,7 +22,7 @@ use crate::ganeti::measurement;
 use crate::ganeti::naming::Naming;
 use crate::ganeti::submission::Submitter;
 use crate::metrics;
-use crate::model::database;
+use crate::model::{availability, database};
 use crate::reconcile::{leader, pending, polling};
 
 /// How often pending intents are tried.
@@ -53,9 +54,7 @@ pub async fn run(
     listening: impl FnOnce(std::net::SocketAddr),
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let database = database::connect(&config.database_url, config.database_connections)
-        .await
-        .context("cannot open the database")?;
+    let database = open(&config).await.context("cannot open the database")?;
     database::migrate(&database)
         .await
         .context("cannot bring the database up to date")?;
@@ -122,7 +121,11 @@ pub async fn run(
         config.reconcile_limit,
         stopped.clone(),
     ));
-    let service = api::service(Context::new(config, ganeti)?);
+    let database_url = config.database_url.clone();
+    let context = Context::new(config, ganeti)?;
+    let availability = context.availability().clone();
+    background.spawn(availability.follow(database_url, stopped.clone()));
+    let service = api::service(context);
     tracing::info!(%address, "serving");
     listening(address);
     notify::ready();
@@ -148,6 +151,20 @@ pub async fn run(
         tracing::warn!("background work did not end in time");
     }
     result.context("the API stopped")
+}
+
+/// Opens the database; while its server starts, as it does after a boot, that may take a while.
+async fn open(config: &Config) -> anyhow::Result<DatabaseConnection> {
+    let url = &config.database_url;
+    let (most, wait) = (config.database_connections, config.database_acquire_timeout);
+    match database::connect_waiting(url, most, wait).await {
+        Ok(database) => Ok(database),
+        Err(error) => {
+            // The pool says only that it waited in vain.
+            availability::probe(url, admin::PATIENCE).await?;
+            Err(error.into())
+        }
+    }
 }
 
 /// For the service manager's watchdog: a runtime that hangs tells nothing.

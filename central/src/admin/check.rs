@@ -21,6 +21,12 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         bail!("the schema lacks {pending} steps: run `snf-central migrate`");
     }
     println!("database: ok");
+    if config.base_url.is_none() {
+        println!(
+            "api.base_url: warning: not set: the links in answers have the Host header of the \
+             request, which its sender chooses, and plain HTTP"
+        );
+    }
     if let Some(keystone) = config.keystone.clone() {
         Keystone::new(keystone)?.check().await?;
         println!("keystone: ok");

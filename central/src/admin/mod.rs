@@ -8,14 +8,22 @@ pub mod seed;
 pub mod status;
 mod table;
 
+use std::time::Duration;
+
 use anyhow::Context;
 use sea_orm::DatabaseConnection;
 
 use crate::config::Config;
-use crate::model::database;
+use crate::model::{availability, database};
+
+/// How long an operator waits for a database server that does not answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Opens the database that the configuration names.
 pub(crate) async fn open(config: &Config) -> anyhow::Result<DatabaseConnection> {
+    availability::probe(&config.database_url, PATIENCE)
+        .await
+        .context("cannot reach the database")?;
     database::connect(&config.database_url, config.database_connections)
         .await
         .context("cannot open the database")

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::api::caller::digest;
 use crate::api::identity::passwords;
-use crate::api::quota::Resource;
+use crate::api::quota::{Resource, UNLIMITED};
 use crate::config::Config;
 use crate::ganeti::image::{DiskFormat, check_source};
 use crate::ganeti::pools;
@@ -278,8 +278,8 @@ async fn quotas(
             let known = Resource::ALL.map(Resource::name).join(", ");
             bail!("quota: {name}: must be one of {known}");
         }
-        if *most < 0 {
-            bail!("quota: {name} = {most}: must not be negative");
+        if *most < UNLIMITED {
+            bail!("quota: {name} = {most}: must be 0 or more, or {UNLIMITED} for no limit");
         }
         quota::Entity::insert(quota::ActiveModel {
             project_id: ActiveValue::Set(project_id.to_owned()),

@@ -7,6 +7,7 @@ use super::context::Context;
 use super::fault::Fault;
 use super::find;
 use super::nic::{self, WantedNic};
+use super::quota::{self, Amounts};
 use super::task::{self, Wish};
 use crate::dispatch::machine::{STARTED, STOPPED};
 use crate::dispatch::removal;
@@ -15,6 +16,10 @@ use crate::ganeti::request::{self, Nic};
 use crate::model::entity::{address, port};
 use crate::model::{database, moment};
 
+const ONE_PORT: Amounts = Amounts {
+    ports: 1,
+    ..Amounts::NONE
+};
 const PLUG: Wish<'static> = Wish {
     task: "CONNECTING",
     kind: CONNECT,
@@ -40,6 +45,8 @@ pub async fn plug(
     let begun = task::begin(api, caller, server_id, &PLUG)
         .await?
         .ok_or_else(|| Fault::conflict("the server is busy"))?;
+    nic::one_more(&begun.transaction, begun.server.id).await?;
+    quota::take(&begun.transaction, caller, &ONE_PORT).await?;
     let server = Some(begun.server.id);
     let nic = nic::insert(&begun.transaction, caller, server, None, wanted).await?;
     rename(&begun.transaction, nic.port_id, name).await?;
@@ -71,6 +78,7 @@ pub async fn plug_port(
     let begun = task::begin(api, caller, server_id, &PLUG)
         .await?
         .ok_or_else(|| Fault::conflict("the server is busy"))?;
+    nic::one_more(&begun.transaction, begun.server.id).await?;
     let nic = nic::adopt(&begun.transaction, caller, begun.server.id, None, port).await?;
     ask(api, begun, &nic).await
 }
@@ -88,10 +96,15 @@ pub async fn prepare(
     name: &str,
 ) -> Result<port::Model, Fault> {
     let transaction = database::write(api.database()).await?;
+    let more = Amounts {
+        unattached_ports: 1,
+        ..ONE_PORT
+    };
+    quota::take(&transaction, caller, &more).await?;
     let port_id = match held {
         Some(held) => {
             let floating = find::floating_for_change(&transaction, caller, held.id).await?;
-            nic::insert_floating(&transaction, caller, None, floating)
+            nic::insert_floating(&transaction, caller, None, None, floating)
                 .await?
                 .port_id
         }
@@ -139,10 +152,12 @@ pub async fn plug_floating(
     let begun = task::begin(api, caller, server_id, &PLUG)
         .await?
         .ok_or_else(|| Fault::conflict("the server is busy"))?;
+    nic::one_more(&begun.transaction, begun.server.id).await?;
+    quota::take(&begun.transaction, caller, &ONE_PORT).await?;
     // Read again: now nobody else can be attaching it.
     let address = find::floating_for_change(&begun.transaction, caller, floating.id).await?;
     let server = Some(begun.server.id);
-    let nic = nic::insert_floating(&begun.transaction, caller, server, address).await?;
+    let nic = nic::insert_floating(&begun.transaction, caller, server, None, address).await?;
     ask(api, begun, &nic).await
 }
 
@@ -158,6 +173,14 @@ pub async fn unplug(api: &Context, caller: &Caller, port: &port::Model) -> Resul
     let Some(begun) = task::begin(api, caller, &server_id.to_string(), &UNPLUG).await? else {
         return Ok(());
     };
+    // Read again: while the server was not locked, the NIC may have gone.
+    let now = find::port_for_change(&begun.transaction, caller, &port.id.to_string()).await?;
+    if now.server_id != Some(server_id) {
+        return Err(Fault::conflict(format!(
+            "port {} is not on server {server_id} any more",
+            port.id
+        )));
+    }
     let running = begun.server.state == STARTED;
     let request = request::disconnect(naming, server_id, port.id, running);
     begun.ask(api, &request, Some(port.id)).await

@@ -120,6 +120,8 @@ pub enum Privilege {
     OtherProjects,
     /// To grant limits to projects.
     GrantedLimits,
+    /// To read what clusters say of failures, with names of nodes and paths.
+    ClusterMessages,
 }
 
 impl Privilege {
@@ -134,7 +136,8 @@ impl Privilege {
             | Self::PublicImages
             | Self::AnyImageSource
             | Self::OtherProjects
-            | Self::GrantedLimits => Role::CloudAdministrator,
+            | Self::GrantedLimits
+            | Self::ClusterMessages => Role::CloudAdministrator,
         }
     }
 
@@ -149,6 +152,7 @@ impl Privilege {
             Self::ImagesOfProject => "images that other users have registered",
             Self::OtherProjects => "other projects",
             Self::GrantedLimits => "limits above those that the project was granted",
+            Self::ClusterMessages => "the messages of the clusters",
         }
     }
 }

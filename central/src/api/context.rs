@@ -9,6 +9,7 @@ use super::identity::keystone::{Keystone, KeystoneError};
 use super::known_tokens::KnownTokens;
 use crate::config::Config;
 use crate::ganeti::submission::Submitter;
+use crate::model::availability::Availability;
 
 /// The API's state: shared by all requests, and nothing in it is about one of them.
 #[derive(Clone)]
@@ -20,6 +21,7 @@ struct Inner {
     attempts: Attempts,
     known_tokens: KnownTokens,
     keystone: Option<Keystone>,
+    availability: Availability,
 }
 
 impl Context {
@@ -33,6 +35,7 @@ impl Context {
             attempts: Attempts::default(),
             known_tokens: KnownTokens::default(),
             keystone,
+            availability: Availability::default(),
         })))
     }
 
@@ -57,6 +60,11 @@ impl Context {
     /// The external Keystone, if there is one.
     pub fn keystone(&self) -> Option<&Keystone> {
         self.0.keystone.as_ref()
+    }
+
+    /// Whether the database is away.
+    pub fn availability(&self) -> &Availability {
+        &self.0.availability
     }
 
     pub fn ganeti(&self) -> &Arc<Submitter> {

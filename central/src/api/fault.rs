@@ -10,6 +10,8 @@ use axum::response::{IntoResponse, Response};
 use sea_orm::DbErr;
 use serde_json::json;
 
+use crate::model::database::is_serialization_failure;
+
 /// The kinds of fault, each with its name and code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -74,7 +76,14 @@ pub struct Fault {
     pub message: String,
     /// What the log says and the client does not get to see.
     cause: Option<String>,
+    /// The transaction failed only for the order in which others did their work, and the request
+    /// has changed nothing: [`super::persistence`] does it again.
+    repeatable: bool,
 }
+
+/// The mark of a response to a request that may be done again.
+#[derive(Debug, Clone, Copy)]
+pub struct Repeatable;
 
 impl Fault {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
@@ -82,6 +91,15 @@ impl Fault {
             kind,
             message: message.into(),
             cause: None,
+            repeatable: false,
+        }
+    }
+
+    /// The same fault of a request that has changed something already: it is not done again.
+    pub fn after_a_change(self) -> Self {
+        Self {
+            repeatable: false,
+            ..self
         }
     }
 
@@ -135,6 +153,7 @@ impl Fault {
             kind: Kind::Internal,
             message: "the server failed; the log has the reason under this request's id".to_owned(),
             cause: Some(cause.to_string()),
+            repeatable: false,
         }
     }
 }
@@ -151,6 +170,7 @@ impl From<DbErr> for Fault {
                 kind: Kind::ServiceUnavailable,
                 message: "the database does not answer; try again".to_owned(),
                 cause: Some(error.to_string()),
+                repeatable: is_serialization_failure(&error),
             }
         } else {
             Self::internal(error)
@@ -170,6 +190,9 @@ impl IntoResponse for Fault {
             "details": "",
         }});
         let mut response = (status, Json(body)).into_response();
+        if self.repeatable {
+            response.extensions_mut().insert(Repeatable);
+        }
         let headers = response.headers_mut();
         match self.kind {
             Kind::Unauthorized => {

@@ -1,13 +1,14 @@
 //! Looking up what belongs to the caller. What does not is not there.
 
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ModelTrait, QueryFilter, QuerySelect,
-    Select,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, ModelTrait,
+    QueryFilter, QuerySelect, Select,
 };
 
 use super::authorization::{self, Privilege, Purpose};
 use super::caller::Caller;
 use super::fault::Fault;
+use crate::model::database;
 use crate::model::entity::{address, flavor, image, keypair, network, port, server, subnet};
 
 /// The number in a path; anything else names nothing.
@@ -112,16 +113,57 @@ pub async fn flavor(
         .ok_or_else(|| Fault::not_found("flavor", id))
 }
 
-/// A keypair of the caller's.
+/// A flavor that the caller may make servers of, locked: it stays so until the transaction ends.
+///
+/// # Errors
+/// 404: the caller sees no such flavor. 403: it is closed.
+pub async fn open_flavor(
+    transaction: &DatabaseTransaction,
+    caller: &Caller,
+    id: &str,
+) -> Result<flavor::Model, Fault> {
+    let query = flavor::Entity::find_by_id(number("flavor", id)?);
+    let flavor = database::lock_for_reading(transaction, query)
+        .one(transaction)
+        .await?
+        .filter(|flavor| flavor.public || caller.role.has(Privilege::HiddenFlavors))
+        .ok_or_else(|| Fault::not_found("flavor", id))?;
+    if !flavor.allow_create || flavor.deleted_at.is_some() {
+        return Err(Fault::forbidden(format!(
+            "flavor {} is not for new servers",
+            flavor.id
+        )));
+    }
+    Ok(flavor)
+}
+
+/// A flavor that the caller may give a server, locked: it is not deleted until the transaction
+/// ends.
+pub async fn flavor_for_resize(
+    transaction: &DatabaseTransaction,
+    caller: &Caller,
+    id: &str,
+) -> Result<flavor::Model, Fault> {
+    let query = flavor::Entity::find_by_id(number("flavor", id)?)
+        .filter(flavor::Column::DeletedAt.is_null());
+    database::lock_for_reading(transaction, query)
+        .one(transaction)
+        .await?
+        .filter(|flavor| flavor.public || caller.role.has(Privilege::HiddenFlavors))
+        .ok_or_else(|| Fault::not_found("flavor", id))
+}
+
+/// A keypair of the caller's, locked: it is not deleted until the transaction ends.
 pub async fn keypair(
-    database: &impl ConnectionTrait,
+    transaction: &DatabaseTransaction,
     caller: &Caller,
     name: &str,
 ) -> Result<keypair::Model, Fault> {
-    keypair::Entity::find()
+    let query = keypair::Entity::find()
         .filter(keypair::Column::UserId.eq(caller.user_id.as_str()))
-        .filter(keypair::Column::Name.eq(name))
-        .one(database)
+        .filter(keypair::Column::Name.eq(name));
+    database::lock_for_reading(transaction, query)
+        .one(transaction)
         .await?
         .ok_or_else(|| Fault::not_found("keypair", name))
 }
@@ -176,6 +218,20 @@ pub async fn image(
         .ok_or_else(|| Fault::not_found("image", id))
 }
 
+/// An image that the caller may see, locked: it is neither deleted nor withdrawn until the
+/// transaction ends.
+pub async fn image_for_server(
+    transaction: &DatabaseTransaction,
+    caller: &Caller,
+    id: &str,
+) -> Result<image::Model, Fault> {
+    let query = image::Entity::find_by_id(id).filter(visible_images(caller));
+    database::lock_for_reading(transaction, query)
+        .one(transaction)
+        .await?
+        .ok_or_else(|| Fault::not_found("image", id))
+}
+
 /// The networks that the caller may see: public ones and those of the project.
 pub fn visible_networks(caller: &Caller) -> Condition {
     Condition::any()
@@ -197,16 +253,21 @@ pub async fn network(
         .ok_or_else(|| Fault::not_found("network", id))
 }
 
-/// A network that a NIC can be put into.
+/// A network that a NIC can be put into, locked: it is neither deleted nor drained, and no subnet
+/// of it comes or goes, before the transaction ends.
 pub async fn usable_network(
-    database: &impl ConnectionTrait,
+    transaction: &DatabaseTransaction,
     caller: &Caller,
     id: &str,
 ) -> Result<network::Model, Fault> {
-    let network = network(database, caller, id).await?;
-    if network.deleted_at.is_some() {
-        return Err(Fault::not_found("network", id));
-    }
+    let number = number("network", id)?;
+    let query = network::Entity::find_by_id(number)
+        .filter(visible_networks(caller))
+        .filter(network::Column::DeletedAt.is_null());
+    let network = database::lock_for_reading(transaction, query)
+        .one(transaction)
+        .await?
+        .ok_or_else(|| Fault::not_found("network", id))?;
     if network.drained {
         return Err(Fault::conflict(format!(
             "network {id} takes no more NICs: it is drained"

@@ -23,6 +23,7 @@ pub mod openapi;
 mod page;
 mod parameters;
 mod paths;
+mod persistence;
 pub mod quota;
 mod request_log;
 mod roots;
@@ -96,6 +97,10 @@ pub fn router(api: Context) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(limit))
+        .layer(middleware::from_fn_with_state(
+            api.clone(),
+            persistence::guard,
+        ))
         .layer(middleware::from_fn(paths::readable))
         .layer(middleware::from_fn(request_log::log))
         .with_state(api)

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel,
-    QueryFilter,
+    PaginatorTrait, QueryFilter, QuerySelect,
 };
 
 use super::caller::Caller;
@@ -13,8 +13,29 @@ use super::find;
 use crate::dispatch::nics;
 use crate::ganeti::addresses::{self, AddressError, Holder};
 use crate::ganeti::request::Nic;
-use crate::model::entity::{address, port, subnet};
+use crate::model::entity::{address, network, port, subnet};
 use crate::model::{history, moment};
+
+/// The most NICs a server may have: Ganeti's own limit.
+pub const NICS: usize = 8;
+
+/// Makes sure that a server may have one more NIC; its row is locked by the caller.
+///
+/// # Errors
+/// 413: it has as many as it may have.
+pub async fn one_more(transaction: &DatabaseTransaction, server_id: i64) -> Result<(), Fault> {
+    let count = port::Entity::find()
+        .filter(port::Column::ServerId.eq(server_id))
+        .filter(port::Column::DeletedAt.is_null())
+        .count(transaction)
+        .await?;
+    if count >= NICS as u64 {
+        return Err(Fault::over_limit(format!(
+            "server {server_id} has {count} NICs: a server has at most {NICS}"
+        )));
+    }
+    Ok(())
+}
 
 /// A NIC to be made.
 pub struct WantedNic {
@@ -37,6 +58,9 @@ pub async fn adopt(
     if let Some(server) = port.server_id {
         return Err(Fault::conflict(format!("port {id} is on server {server}")));
     }
+    // A port outlives its network only where something went wrong: then it is of no use.
+    let network = port.network_id.to_string();
+    find::usable_network(transaction, caller, &network).await?;
     let nic = Nic {
         port_id: port.id,
         network_id: port.network_id,
@@ -85,10 +109,45 @@ fn new_port(
     }
 }
 
+/// The floating IP of the caller's with this address in a pool, locked.
+///
+/// # Errors
+/// 403: no address is named, or it is not one that the caller's project holds: an address of a pool
+/// is had by holding it, and counts as a floating IP.
+async fn held_in_pool(
+    transaction: &DatabaseTransaction,
+    caller: &Caller,
+    pool: &network::Model,
+    wanted: Option<Ipv4Addr>,
+) -> Result<address::Model, Fault> {
+    let held = match wanted {
+        Some(wanted) => {
+            address::Entity::find()
+                .filter(address::Column::NetworkId.eq(pool.id))
+                .filter(address::Column::Address.eq(wanted.to_string()))
+                .filter(address::Column::Floating.eq(true))
+                .filter(address::Column::Live.eq(true))
+                .filter(address::Column::ProjectId.eq(caller.project_id.as_str()))
+                .lock_exclusive()
+                .one(transaction)
+                .await?
+        }
+        None => None,
+    };
+    held.ok_or_else(|| {
+        Fault::forbidden(format!(
+            "network {} is a pool of floating IPs: a NIC there needs the address of a floating IP \
+             of yours (fixed_ip), or attach the floating IP",
+            pool.id
+        ))
+    })
+}
+
 /// A NIC of a server, or a port for one that is to come, with its address.
 ///
 /// # Errors
-/// The network is not there, or takes no more; no address is left.
+/// The network is not there, or takes no more; no address is left; it is a pool of floating IPs
+/// and the address is not one of the caller's.
 pub async fn insert(
     transaction: &DatabaseTransaction,
     caller: &Caller,
@@ -97,6 +156,10 @@ pub async fn insert(
     wanted: &WantedNic,
 ) -> Result<Nic, Fault> {
     let network = find::usable_network(transaction, caller, &wanted.network).await?;
+    if network.floating_ip_pool {
+        let held = held_in_pool(transaction, caller, &network, wanted.address).await?;
+        return insert_floating(transaction, caller, server_id, index, held).await;
+    }
     let v4 = subnet::Entity::find()
         .filter(subnet::Column::NetworkId.eq(network.id))
         .filter(subnet::Column::IpVersion.eq(4))
@@ -148,7 +211,9 @@ pub fn refusal(error: AddressError) -> Fault {
     match error {
         AddressError::Database(error) => error.into(),
         AddressError::Outside { .. } => Fault::bad_request(error.to_string()),
-        AddressError::Exhausted(_) | AddressError::Taken(_) => Fault::conflict(error.to_string()),
+        AddressError::Exhausted(_) | AddressError::Taken(_) | AddressError::Gone(_) => {
+            Fault::conflict(error.to_string())
+        }
         AddressError::BadSubnet(..) => Fault::internal(error),
     }
 }
@@ -161,6 +226,7 @@ pub async fn insert_floating(
     transaction: &DatabaseTransaction,
     caller: &Caller,
     server_id: Option<i64>,
+    index: Option<i32>,
     address: address::Model,
 ) -> Result<Nic, Fault> {
     if let Some(port) = address.port_id {
@@ -169,11 +235,14 @@ pub async fn insert_floating(
             address.address
         )));
     }
+    // The address outlives neither its pool nor a drain of it.
+    let pool = address.network_id.to_string();
+    find::usable_network(transaction, caller, &pool).await?;
     let now = moment::now();
     let port = port::ActiveModel {
         ipv4: ActiveValue::Set(Some(address.address.clone())),
         floating: ActiveValue::Set(true),
-        ..new_port(caller, address.network_id, server_id, None, now)
+        ..new_port(caller, address.network_id, server_id, index, now)
     };
     let port = port.insert(transaction).await?;
     history::follow(transaction, &port, now).await?;

@@ -17,6 +17,8 @@ use crate::model::{database, moment};
 
 /// The task of a server that is being started.
 pub const STARTING: &str = "STARTING";
+/// The task of a server that is being rebooted.
+pub const REBOOTING: &str = "REBOOTING";
 /// The task of a server that is getting another flavor.
 pub const RESIZING: &str = "RESIZING";
 
@@ -157,7 +159,9 @@ impl Begun<'_> {
         match api.ganeti().submit(intent.id).await {
             Outcome::Submitted | Outcome::Queued => Ok(()),
             Outcome::NotSent(error) => {
-                undo(api, &before, &intent, &error.to_string()).await?;
+                undo(api, &before, &intent, &error.to_string())
+                    .await
+                    .map_err(Fault::after_a_change)?;
                 tracing::error!(server = before.id, kind = wish.kind, %error,
                     "Ganeti was not asked");
                 Err(Fault::unavailable(

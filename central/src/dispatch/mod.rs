@@ -4,6 +4,7 @@ pub mod acknowledgements;
 pub mod cluster;
 pub mod consumer;
 pub mod disks;
+mod failure;
 pub mod heartbeat;
 pub mod labels;
 pub mod letters;

@@ -8,14 +8,14 @@ use agents::message::InstanceNic;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait,
-    IntoActiveModel, QueryFilter, QuerySelect,
+    IntoActiveModel, QueryFilter, QueryOrder,
 };
 
 use super::removal;
 use crate::ganeti::addresses::{self, AddressError, Holder};
 use crate::ganeti::naming::Naming;
 use crate::model::entity::{address, network, port, server, subnet};
-use crate::model::{changes, history, moment};
+use crate::model::{changes, database, history, moment};
 
 pub const BUILD: &str = "BUILD";
 pub const ACTIVE: &str = "ACTIVE";
@@ -128,14 +128,17 @@ async fn networks_of(
     if named.is_empty() {
         return Ok(named);
     }
-    network::Entity::find()
-        .select_only()
-        .column(network::Column::Id)
+    let query = network::Entity::find()
         .filter(network::Column::Id.is_in(named))
         .filter(network::Column::DeletedAt.is_null())
-        .into_tuple()
+        .order_by_asc(network::Column::Id);
+    // Locked: a NIC that somebody moved must not come into a network that is being deleted.
+    Ok(database::lock_for_reading(transaction, query)
         .all(transaction)
-        .await
+        .await?
+        .into_iter()
+        .map(|network| network.id)
+        .collect())
 }
 
 /// Makes `ip` the address that the port holds, and lets go of another one that it held; returns

@@ -10,6 +10,7 @@ use sea_orm::{
 };
 use serde_json::Value;
 
+use super::failure::{self, Failure};
 use super::machine::{self, Change, Event};
 use super::outcome::{Applied, Asking, RouteError};
 use super::retry::{self, Retry};
@@ -239,13 +240,18 @@ async fn carry_out(
     }
     if change.failed {
         nics::fail(transaction, server.id).await?;
-        let text = format!("{} {}", message.operation, message.status);
+        let failure = Failure::of(&message.status, &message.result);
+        let text = failure::of_creation(failure, message.job_id);
+        let raw = line(&message.result);
+        let raw = raw.unwrap_or_else(|| format!("{} {}", message.operation, message.status));
+        tracing::error!(server = server.id, job = message.job_id, ?failure, %raw,
+            "the creation of the server failed");
         note(
             transaction,
             server.id,
             "ERROR",
             &text,
-            line(&message.result),
+            Some(raw),
             order.time,
         )
         .await?;
@@ -285,7 +291,8 @@ async fn not_connected(
     Ok(())
 }
 
-/// Adds a line to what users can read about a server, unless it is there already.
+/// Adds a line to what there is to read about a server, unless it is there already: `message` for
+/// its users, and `details` for cloud administrators, where the words of the cluster are.
 pub async fn note(
     transaction: &DatabaseTransaction,
     server_id: i64,
@@ -301,7 +308,10 @@ pub async fn note(
         .filter(diagnostic::Column::SourceTime.eq(time))
         .all(transaction)
         .await?;
-    if known.iter().any(|row| row.message == message) {
+    if known
+        .iter()
+        .any(|row| row.message == message && row.details == details)
+    {
         return Ok(());
     }
     diagnostic::ActiveModel {

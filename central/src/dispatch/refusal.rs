@@ -6,6 +6,7 @@ use sea_orm::{
     QuerySelect,
 };
 
+use super::failure::{self, Failure};
 use super::outcome::RouteError;
 use super::{labels, machine, nics, op, removal};
 use crate::ganeti::intent;
@@ -55,7 +56,7 @@ pub async fn apply(
         }
         changed.updated_at = ActiveValue::Set(now);
         changed.update(&transaction).await?;
-        let text = format!("{} was refused", row.kind);
+        let text = failure::of_refusal(&row.kind, Failure::of_text(reason), row.id);
         op::note(
             &transaction,
             id,

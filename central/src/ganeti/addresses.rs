@@ -8,8 +8,7 @@ use std::net::Ipv4Addr;
 
 use agents::addr::Ipv4Net;
 use sea_orm::{
-    ActiveValue, ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter,
-    QuerySelect,
+    ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect,
 };
 
 use crate::model::entity::{address, subnet};
@@ -21,6 +20,9 @@ pub enum AddressError {
     /// All are in use.
     #[error("subnet {0} has no free address")]
     Exhausted(i64),
+    /// The subnet was deleted a moment ago.
+    #[error("subnet {0} is deleted")]
+    Gone(i64),
     /// The one that was asked for is in use.
     #[error("address {0} is in use")]
     Taken(Ipv4Addr),
@@ -134,13 +136,16 @@ pub async fn take(
     holder: &Holder<'_>,
 ) -> Result<address::Model, AddressError> {
     let pool = Pool::of(subnet)?;
-    if connection.get_database_backend() == DbBackend::MySql {
-        // Who meets another one in a unique index there holds a lock on what is beside it, and
-        // many who do would wait for each other in a circle: so they come one by one.
-        subnet::Entity::find_by_id(subnet.id)
-            .lock_exclusive()
-            .one(connection)
-            .await?;
+    // The subnet must not go meanwhile. On MySQL and MariaDB the lock is exclusive, which is needed
+    // there anyway: who meets another one in a unique index holds a lock on what is beside it, and
+    // many who do would wait for each other in a circle: so they come one by one.
+    let query = subnet::Entity::find_by_id(subnet.id).filter(subnet::Column::Live.eq(true));
+    if database::lock_for_reading(connection, query)
+        .one(connection)
+        .await?
+        .is_none()
+    {
+        return Err(AddressError::Gone(subnet.id));
     }
     if let Some(wanted) = wanted {
         let number = u32::from(wanted);

@@ -12,7 +12,7 @@ use sea_orm::{
 
 use super::request::Request;
 use crate::model::entity::intent;
-use crate::model::moment;
+use crate::model::{database, moment};
 
 /// The kind that makes a server, and the one that gives it a NIC: what they made is taken back
 /// when they fail.
@@ -58,41 +58,47 @@ pub async fn write(
     .await
 }
 
-/// Claims a pending intent until `until`; false: it is not pending, or somebody else has it.
+/// Claims a pending intent for `micros` microseconds by the clock of the database; false: it is not pending, or somebody else has it.
 ///
 /// # Errors
 /// The database fails.
-pub async fn claim(database: &impl ConnectionTrait, id: i64, until: i64) -> Result<bool, DbErr> {
+pub async fn claim(connection: &impl ConnectionTrait, id: i64, micros: i64) -> Result<bool, DbErr> {
     let done = intent::Entity::update_many()
-        .col_expr(intent::Column::ClaimedUntil, Expr::value(until))
+        .col_expr(
+            intent::Column::ClaimedUntil,
+            database::clock_in(connection, micros),
+        )
         .col_expr(
             intent::Column::Attempts,
             Expr::col(intent::Column::Attempts).add(1),
         )
         .filter(intent::Column::Id.eq(id))
         .filter(intent::Column::State.eq(PENDING))
-        .filter(intent::Column::ClaimedUntil.lt(moment::now()))
-        .exec(database)
+        .filter(Expr::col(intent::Column::ClaimedUntil).lt(database::clock(connection)))
+        .exec(connection)
         .await?;
     Ok(done.rows_affected == 1)
 }
 
-/// Lets a claimed intent go, to be tried again at `not_before`.
+/// Lets a claimed intent go, to be tried again in `micros` microseconds.
 ///
 /// # Errors
 /// The database fails.
 pub async fn release(
-    database: &impl ConnectionTrait,
+    connection: &impl ConnectionTrait,
     id: i64,
-    not_before: i64,
+    micros: i64,
     error: &str,
 ) -> Result<(), DbErr> {
     intent::Entity::update_many()
-        .col_expr(intent::Column::ClaimedUntil, Expr::value(not_before))
+        .col_expr(
+            intent::Column::ClaimedUntil,
+            database::clock_in(connection, micros),
+        )
         .col_expr(intent::Column::Error, Expr::value(error))
         .filter(intent::Column::Id.eq(id))
         .filter(intent::Column::State.eq(PENDING))
-        .exec(database)
+        .exec(connection)
         .await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
     ActiveValue, ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter,
 };
@@ -12,9 +12,8 @@ use serde_json::{Value, json};
 use super::naming::Naming;
 use super::rapi::{Rapi, RapiError};
 use super::request;
-use crate::model::database::insert_once;
+use crate::model::database::{self, insert_once};
 use crate::model::entity::{backend, backend_network, network, subnet};
-use crate::model::moment;
 
 /// Known to us, not to the cluster.
 pub const ABSENT: &str = "ABSENT";
@@ -29,6 +28,8 @@ pub const DELETED: &str = "DELETED";
 
 /// How long we wait for another process that is bringing the same network in.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the bringing in may take before another process may begin it anew, in microseconds.
+const LEASE: i64 = 60_000_000;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Why a network could not be asked for.
@@ -60,7 +61,6 @@ pub async fn ensure(
     network_id: i64,
 ) -> Result<Vec<i64>, NetworkError> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    let lease = moment::now().saturating_add(60_000_000);
     loop {
         let row = row(database, network_id, backend.id).await?;
         match row.state.as_str() {
@@ -68,7 +68,7 @@ pub async fn ensure(
             PENDING if !jobs(&row).is_empty() => return Ok(jobs(&row)),
             _ => {}
         }
-        if claim(database, row.id, lease).await? {
+        if claim(database, &row).await? {
             let result = bring(database, naming, rapi, backend, network_id, &row).await;
             if result.is_err() {
                 unclaim(database, row.id).await?;
@@ -188,13 +188,25 @@ pub async fn row(
         .ok_or_else(|| DbErr::RecordNotFound(format!("network {network_id} in {backend_id}")))
 }
 
-async fn claim(database: &DatabaseConnection, id: i64, until: i64) -> Result<bool, DbErr> {
-    let done = backend_network::Entity::update_many()
-        .col_expr(backend_network::Column::ClaimedUntil, Expr::value(until))
-        .filter(backend_network::Column::Id.eq(id))
-        .filter(backend_network::Column::ClaimedUntil.lt(moment::now()))
-        .exec(database)
+/// Claims the bringing in, for [`LEASE`]. The network is locked meanwhile, so that its subnets are
+/// not being changed: from now on they are fixed.
+async fn claim(database: &DatabaseConnection, row: &backend_network::Model) -> Result<bool, DbErr> {
+    let transaction = database::write(database).await?;
+    let network = network::Entity::find_by_id(row.network_id);
+    database::lock_for_reading(&transaction, network)
+        .one(&transaction)
         .await?;
+    let over = Expr::col(backend_network::Column::ClaimedUntil).lt(database::clock(database));
+    let done = backend_network::Entity::update_many()
+        .col_expr(
+            backend_network::Column::ClaimedUntil,
+            database::clock_in(database, LEASE),
+        )
+        .filter(backend_network::Column::Id.eq(row.id))
+        .filter(over)
+        .exec(&transaction)
+        .await?;
+    transaction.commit().await?;
     Ok(done.rows_affected == 1)
 }
 

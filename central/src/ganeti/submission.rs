@@ -17,7 +17,7 @@ use super::networks::{self, NetworkError};
 use super::rapi::{Rapi, RapiError};
 use super::request::{Firewall, Request};
 use crate::model::entity::{backend, intent as intent_row, server};
-use crate::model::{database, moment, register};
+use crate::model::{database, register};
 
 /// What became of an intent.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Submitter {
 
     async fn work(&self, id: i64) -> Result<Outcome, DbErr> {
         let lease = i64::try_from(self.lease().as_micros()).unwrap_or(i64::MAX);
-        if !intent::claim(&self.database, id, moment::now().saturating_add(lease)).await? {
+        if !intent::claim(&self.database, id, lease).await? {
             // Another process is at it, or has done it.
             return Ok(Outcome::Queued);
         }
@@ -190,8 +190,8 @@ impl Submitter {
         let wait = backoff(row.attempts);
         tracing::warn!(intent = row.id, kind = %row.kind, server = row.server_id, %reason,
             retry_seconds = wait.as_secs(), "not submitted");
-        let at = moment::now().saturating_add(i64::try_from(wait.as_micros()).unwrap_or(0));
-        intent::release(&self.database, row.id, at, reason).await?;
+        let micros = i64::try_from(wait.as_micros()).unwrap_or(0);
+        intent::release(&self.database, row.id, micros, reason).await?;
         Ok(Outcome::Queued)
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::dispatch::refusal;
@@ -9,7 +10,7 @@ use crate::ganeti::intent;
 use crate::ganeti::rapi::RapiError;
 use crate::ganeti::submission::{Outcome, Submitter};
 use crate::model::entity::intent as intent_row;
-use crate::model::moment;
+use crate::model::{database, moment};
 
 /// The most that are tried in one round.
 const INTENTS: u64 = 500;
@@ -25,7 +26,7 @@ pub async fn submit(ganeti: &Arc<Submitter>) -> Result<(), DbErr> {
         .select_only()
         .column(intent_row::Column::Id)
         .filter(intent_row::Column::State.eq(intent::PENDING))
-        .filter(intent_row::Column::ClaimedUntil.lt(moment::now()))
+        .filter(Expr::col(intent_row::Column::ClaimedUntil).lt(database::clock(&ganeti.database)))
         .filter(intent_row::Column::CreatedAt.lt(moment::now().saturating_sub(YOUNG)))
         .order_by_asc(intent_row::Column::Id)
         .limit(INTENTS)

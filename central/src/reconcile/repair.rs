@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use reqwest::Method;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr,
     EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
@@ -315,7 +315,9 @@ impl Site<'_> {
             .col_expr(backend_network::Column::Jobs, Expr::value(json!([])))
             .filter(backend_network::Column::Id.eq(known.id))
             .filter(backend_network::Column::State.eq(&known.state))
-            .filter(backend_network::Column::ClaimedUntil.lt(moment::now()))
+            .filter(
+                Expr::col(backend_network::Column::ClaimedUntil).lt(database::clock(&transaction)),
+            )
             .filter(backend_network::Column::JobId.lte(self.last_job))
             .exec(&transaction)
             .await?;

@@ -7,7 +7,7 @@ use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ActiveValue, ColumnTrait, Condition, DatabaseConnection, EntityTrait, QueryFilter};
 
 use crate::api::identity::passwords;
-use crate::api::quota::Resource;
+use crate::api::quota::{Resource, UNLIMITED};
 use crate::model::entity::{
     backend, flavor, image, membership, network, project, quota, server, token, user,
 };
@@ -255,23 +255,36 @@ pub async fn quota(
     database: &DatabaseConnection,
     project_name: &str,
     resource: &str,
-    most: Option<i64>,
+    most: Option<&str>,
 ) -> anyhow::Result<()> {
     let names = Resource::ALL.map(Resource::name);
     if !names.contains(&resource) {
         bail!("{resource:?}: no resource; there are {}", names.join(", "));
     }
     let project = project(database, project_name).await?;
+    let known = Resource::ALL
+        .into_iter()
+        .find(|known| known.name() == resource);
     let Some(most) = most else {
         quota::Entity::delete_by_id((project.id, resource.to_owned()))
             .exec(database)
             .await?;
-        println!("project {project_name}: {resource} without limit");
+        match known.and_then(Resource::default_limit) {
+            Some(most) => {
+                println!("project {project_name}: {resource} at most {most}, the default")
+            }
+            None => println!("project {project_name}: {resource} without limit"),
+        }
         return Ok(());
     };
-    if most < 0 {
-        bail!("{most}: a limit is 0 or more");
-    }
+    let most = match most {
+        "unlimited" => UNLIMITED,
+        text => text
+            .parse()
+            .ok()
+            .filter(|most| *most >= 0)
+            .with_context(|| format!("{text}: a limit is 0 or more, or \"unlimited\""))?,
+    };
     let row = quota::ActiveModel {
         project_id: ActiveValue::Set(project.id),
         resource: ActiveValue::Set(resource.to_owned()),
@@ -286,7 +299,11 @@ pub async fn quota(
         )
         .exec_without_returning(database)
         .await?;
-    println!("project {project_name}: {resource} at most {most}");
+    if most == UNLIMITED {
+        println!("project {project_name}: {resource} without limit");
+    } else {
+        println!("project {project_name}: {resource} at most {most}");
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use anyhow::bail;
 use sea_orm::{ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ use super::Table;
 use super::change;
 use crate::api::quota::{self, Resource};
 use crate::model::entity::{
-    backend, flavor, image, membership, network, project, server, token, user,
+    backend, diagnostic, flavor, image, membership, network, project, server, token, user,
 };
 use crate::model::history::{self, Question};
 use crate::model::moment;
@@ -263,7 +264,7 @@ pub async fn networks(database: &DatabaseConnection) -> anyhow::Result<Table> {
 
 pub async fn quotas(database: &DatabaseConnection, project: &str) -> anyhow::Result<Table> {
     let project = change::project(database, project).await?;
-    let used = quota::usage(database, &project.id).await?;
+    let used = quota::usage(database, &project.id, None).await?;
     let limits = quota::limits(database, &project.id).await?;
     let rows = Resource::ALL.into_iter().map(|resource| {
         vec![
@@ -324,6 +325,36 @@ pub async fn servers(database: &DatabaseConnection) -> anyhow::Result<Table> {
             "created",
         ],
         rows: rows.collect(),
+    })
+}
+
+/// What there is to read about a server, in the words of the cluster.
+pub async fn diagnostics(database: &DatabaseConnection, server: i64) -> anyhow::Result<Table> {
+    if server::Entity::find_by_id(server)
+        .one(database)
+        .await?
+        .is_none()
+    {
+        bail!("no server {server}");
+    }
+    let rows = diagnostic::Entity::find()
+        .filter(diagnostic::Column::ServerId.eq(server))
+        .order_by_desc(diagnostic::Column::Id)
+        .all(database)
+        .await?
+        .into_iter()
+        .map(|line| {
+            vec![
+                json!(moment::iso(line.created_at)),
+                json!(line.level),
+                json!(line.message),
+                json!(line.details),
+            ]
+        })
+        .collect();
+    Ok(Table {
+        columns: &["created", "level", "message", "details"],
+        rows,
     })
 }
 

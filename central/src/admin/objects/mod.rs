@@ -170,10 +170,13 @@ pub enum Quota {
         /// The project's name or id
         project: String,
         /// The resource: `servers`, `total_cpu`, `cpu`, `total_ram`, `ram` (MiB), `disk` (GiB),
-        /// `private_networks`, `floating_ips`
+        /// `private_networks`, `floating_ips`, `volumes`, `ports`, `unattached_ports` (ports on no
+        /// server), `subnets`, `images`, `keypairs` (of each user)
         resource: String,
-        /// The most of it; none: no limit
-        most: Option<i64>,
+        /// The most of it, or `unlimited`; none: the default, which is 100 for `private_networks`,
+        /// `unattached_ports`, `subnets`, `images` and `keypairs`, 50 for `floating_ips`, and no
+        /// limit for the others
+        most: Option<String>,
     },
 }
 
@@ -182,6 +185,14 @@ pub enum Quota {
 pub enum Server {
     /// List them
     List(Shown),
+    /// Show what the cluster said about one, newest first, in its own words
+    Diagnostics {
+        /// The server's id
+        id: i64,
+        /// How it is shown
+        #[command(flatten)]
+        shown: Shown,
+    },
     /// Let its user do nothing to it
     Suspend(Named),
     /// Let its user do things to it again
@@ -290,8 +301,11 @@ pub async fn run(config: &Config, command: Command) -> anyhow::Result<()> {
             project,
             resource,
             most,
-        }) => change::quota(database, &project, &resource, most).await,
+        }) => change::quota(database, &project, &resource, most.as_deref()).await,
         Command::Server(Server::List(shown)) => shown.print(list::servers(database).await?),
+        Command::Server(Server::Diagnostics { id, shown }) => {
+            shown.print(list::diagnostics(database, id).await?)
+        }
         Command::Server(Server::Suspend(id)) => change::suspend(database, &id.name, true).await,
         Command::Server(Server::Resume(id)) => change::suspend(database, &id.name, false).await,
     }

@@ -61,7 +61,7 @@ async fn user_catalogs(
 }
 
 async fn quotas(State(api): State<Context>, caller: Caller) -> Result<Json<Value>, Fault> {
-    let usage = quota::usage(api.database(), &caller.project_id).await?;
+    let usage = quota::usage(api.database(), &caller.project_id, Some(&caller.user_id)).await?;
     let limits = quota::limits(api.database(), &caller.project_id).await?;
     let rows: Map<String, Value> = quota::Resource::ALL
         .into_iter()

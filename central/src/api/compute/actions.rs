@@ -94,16 +94,21 @@ async fn start(api: &Context, caller: &Caller, id: &str) -> Result<Response, Fau
     let Some(begun) = task::begin(api, caller, id, &wish).await? else {
         return Ok(accepted());
     };
+    take_to_run(&begun, caller).await?;
+    let request = request::start(&api.ganeti().naming, begun.server.id);
+    begun.ask(api, &request, None).await?;
+    Ok(accepted())
+}
+
+/// Takes what a server that is stopped needs to run.
+async fn take_to_run(begun: &task::Begun<'_>, caller: &Caller) -> Result<(), Fault> {
     let flavor = flavor_of(&begun.transaction, &begun.server).await?;
     let more = Amounts {
         cpu: flavor.vcpus,
         ram: flavor.ram,
         ..Amounts::default()
     };
-    quota::take(&begun.transaction, caller, &more).await?;
-    let request = request::start(&api.ganeti().naming, begun.server.id);
-    begun.ask(api, &request, None).await?;
-    Ok(accepted())
+    quota::take(&begun.transaction, caller, &more).await
 }
 
 /// The flavor of a server, also one that is no longer offered.
@@ -146,12 +151,19 @@ async fn reboot(
         },
     };
     let wish = Wish {
-        task: "REBOOTING",
+        task: task::REBOOTING,
         kind: "reboot",
         allowed: &[STARTED, STOPPED],
     };
-    let request = |server: &server::Model| request::reboot(&api.ganeti().naming, server.id, hard);
-    task::simply(api, caller, id, &wish, request).await?;
+    let Some(begun) = task::begin(api, caller, id, &wish).await? else {
+        return Ok(accepted());
+    };
+    // Ganeti starts an instance that does not run.
+    if begun.server.state == STOPPED {
+        take_to_run(&begun, caller).await?;
+    }
+    let request = request::reboot(&api.ganeti().naming, begun.server.id, hard);
+    begun.ask(api, &request, None).await?;
     Ok(accepted())
 }
 
@@ -183,6 +195,7 @@ async fn resize(
     let Some(begun) = task::begin(api, caller, id, &wish).await? else {
         return Ok(accepted());
     };
+    let new = find::flavor_for_resize(&begun.transaction, caller, &wanted.reference()?).await?;
     let old = flavor_of(&begun.transaction, &begun.server).await?;
     let more = Amounts {
         total_cpu: new.vcpus.saturating_sub(old.vcpus),
@@ -269,10 +282,17 @@ async fn firewall_profile(
         kind: "firewall",
         allowed: &[STARTED, STOPPED],
     };
+    let Some(begun) = task::begin(api, caller, id, &wish).await? else {
+        return Ok(accepted());
+    };
+    // Read again: while the server was not locked, the NIC may have gone.
+    let port = find::port_for_change(&begun.transaction, caller, &nic).await?;
+    if port.server_id != Some(begun.server.id) {
+        return Err(Fault::not_found("NIC", nic));
+    }
     let naming = &api.ganeti().naming;
-    let request =
-        |server: &server::Model| request::firewall(naming, server.id, &image.os, port.id, *profile);
-    task::simply(api, caller, id, &wish, request).await?;
+    let request = request::firewall(naming, begun.server.id, &image.os, port.id, *profile);
+    begun.ask(api, &request, None).await?;
     Ok(accepted())
 }
 

@@ -39,28 +39,14 @@ pub async fn create(
     body: Body,
 ) -> Result<Response, Fault> {
     let order = Order::parse(&body)?;
-    let flavor = find::flavor(api.database(), &caller, &order.flavor).await?;
-    if !flavor.allow_create || flavor.deleted_at.is_some() {
-        return Err(Fault::forbidden(format!(
-            "flavor {} is not for new servers",
-            flavor.id
-        )));
-    }
-    let image = find::image(api.database(), &caller, &order.image).await?;
+    // Asked again under locks; here before the clusters are asked.
+    find::flavor(api.database(), &caller, &order.flavor).await?;
+    find::image(api.database(), &caller, &order.image).await?;
     if api.config().parameters.is_none() && !order.inside.is_empty() {
         return Err(Fault::not_implemented(
             "server: personality, user_data and adminPass: not offered by this cloud",
         ));
     }
-    let key = match &order.key_name {
-        Some(name) => Some(
-            find::keypair(api.database(), &caller, name)
-                .await?
-                .public_key,
-        ),
-        None => None,
-    };
-    suits(&image, &flavor)?;
     // Outside of the transaction: it asks the clusters.
     measurement::measure_all(api.ganeti()).await?;
     let Written {
@@ -69,11 +55,13 @@ pub async fn create(
         flavor,
         password,
         adopted,
-    } = write_down(&api, &caller, order, key, flavor, &image).await?;
+    } = write_down(&api, &caller, order).await?;
     if let Outcome::NotSent(error) = api.ganeti().submit(intent).await {
         tracing::error!(server = server.id, %error, "Ganeti was not asked");
         let reason = error.to_string();
-        undo(&api, &server, intent, &flavor, &adopted, &reason).await?;
+        undo(&api, &server, intent, &flavor, &adopted, &reason)
+            .await
+            .map_err(Fault::after_a_change)?;
         return Err(Fault::unavailable(
             "no cluster can be asked for a server now; nothing was kept",
         ));
@@ -111,20 +99,28 @@ struct Written {
 }
 
 /// Everything that a new server is, in one transaction.
-async fn write_down(
-    api: &Context,
-    caller: &Caller,
-    order: Order,
-    key: Option<String>,
-    flavor: flavor::Model,
-    image: &image::Model,
-) -> Result<Written, Fault> {
+async fn write_down(api: &Context, caller: &Caller, order: Order) -> Result<Written, Fault> {
     let transaction = database::write(api.database()).await?;
+    let flavor = find::open_flavor(&transaction, caller, &order.flavor).await?;
+    let image = &find::image_for_server(&transaction, caller, &order.image).await?;
+    suits(image, &flavor)?;
+    let key = match &order.key_name {
+        Some(name) => Some(find::keypair(&transaction, caller, name).await?.public_key),
+        None => None,
+    };
     let wanted = match order.networks {
         Some(networks) => networks,
         None => default_networks(&transaction).await?,
     };
-    quota::take(&transaction, caller, &Amounts::of_servers(&flavor, 1, true)).await?;
+    let new_ports = wanted
+        .iter()
+        .filter(|nic| matches!(nic, Wanted::New(_)))
+        .count();
+    let more = Amounts {
+        ports: i64::try_from(new_ports).unwrap_or(i64::MAX),
+        ..Amounts::of_servers(&flavor, 1, true)
+    };
+    quota::take(&transaction, caller, &more).await?;
     let backend = placement::place(&transaction, &flavor).await?;
     let server = insert_server(
         &transaction,
@@ -232,7 +228,7 @@ async fn tell(
 
 /// Who names no network gets a NIC in the first public one, if there is one.
 async fn default_networks(transaction: &DatabaseTransaction) -> Result<Vec<Wanted>, Fault> {
-    let first = network_row::Entity::find()
+    let first = database::lock_for_reading(transaction, network_row::Entity::find())
         .filter(network_row::Column::Public.eq(true))
         .filter(network_row::Column::FloatingIpPool.eq(false))
         .filter(network_row::Column::Drained.eq(false))
@@ -340,6 +336,8 @@ async fn undo(
     if !intent::end(&transaction, intent_id, intent::DROPPED, reason).await? {
         return Ok(());
     }
+    // Clusters are locked before ports, as when a server is made.
+    placement::book(&transaction, server.backend_id, flavor, -1).await?;
     port::Entity::update_many()
         .col_expr(port::Column::ServerId, Expr::value(None::<i64>))
         .col_expr(port::Column::NicIndex, Expr::value(None::<i32>))
@@ -384,7 +382,6 @@ async fn undo(
     server::Entity::delete_by_id(server.id)
         .exec(&transaction)
         .await?;
-    placement::book(&transaction, server.backend_id, flavor, -1).await?;
     transaction.commit().await?;
     Ok(())
 }

@@ -5,10 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use sea_orm::{
-    ActiveModelTrait, ActiveValue, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter,
-    QueryOrder,
-};
+use sea_orm::{ActiveModelTrait, ActiveValue, ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
 
 use super::keygen;
@@ -17,11 +14,10 @@ use crate::api::caller::{Caller, hex};
 use crate::api::context::Context;
 use crate::api::dialect::Dialect;
 use crate::api::fault::Fault;
+use crate::api::quota::{self, Amounts};
 use crate::model::entity::keypair;
 use crate::model::{database, moment};
 
-/// The most keys a user may have.
-const KEYS: u64 = 100;
 /// The longest key that is taken, in characters: RSA with 16384 bits is 2800.
 const KEY_LIMIT: usize = 4096;
 
@@ -105,13 +101,11 @@ pub async fn create(
         }
     };
     let transaction = database::write(api.database()).await?;
-    let count = keypair::Entity::find()
-        .filter(keypair::Column::UserId.eq(caller.user_id.as_str()))
-        .count(&transaction)
-        .await?;
-    if count >= KEYS {
-        return Err(Fault::over_limit(format!("a user may have {KEYS} keys")));
-    }
+    let one_more = Amounts {
+        keypairs: 1,
+        ..Amounts::NONE
+    };
+    quota::take(&transaction, &caller, &one_more).await?;
     let row = keypair::ActiveModel {
         id: ActiveValue::NotSet,
         user_id: ActiveValue::Set(caller.user_id.clone()),

@@ -4,15 +4,17 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
+use super::metadata;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
 use crate::api::find;
+use crate::api::image::register;
 use crate::api::quota::{self, Resource};
 
 /// What the project uses and may use. `-1` is OpenStack's way to say that there is no limit.
 pub async fn limits(State(api): State<Context>, caller: Caller) -> Result<Json<Value>, Fault> {
-    let used = quota::usage(api.database(), &caller.project_id).await?;
+    let used = quota::usage(api.database(), &caller.project_id, Some(&caller.user_id)).await?;
     let limits = quota::limits(api.database(), &caller.project_id).await?;
     let most = |resource| limits.of(resource).unwrap_or(-1);
     Ok(Json(json!({"limits": {
@@ -26,9 +28,9 @@ pub async fn limits(State(api): State<Context>, caller: Caller) -> Result<Json<V
             "totalCoresUsed": used.total_cpu,
             "totalRAMUsed": used.total_ram,
             "totalFloatingIpsUsed": used.floating_ips,
-            "maxServerMeta": 128,
-            "maxImageMeta": 128,
-            "maxTotalKeypairs": 100,
+            "maxServerMeta": metadata::ENTRIES,
+            "maxImageMeta": register::PROPERTIES,
+            "maxTotalKeypairs": most(Resource::Keypairs),
         },
     }})))
 }

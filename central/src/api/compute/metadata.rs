@@ -20,18 +20,23 @@ use crate::model::database;
 use crate::model::entity::server_metadata;
 
 /// The most entries a server may have.
-const ENTRIES: usize = 128;
+pub const ENTRIES: usize = 128;
 const KEY_LIMIT: usize = 255;
 const VALUE_LIMIT: usize = 4096;
 
-/// Reads `{key: value, …}`.
-pub fn parse(object: &Object<'_>) -> Result<Vec<(String, String)>, Fault> {
-    if object.len() > ENTRIES {
+/// Refuses more entries than a server may have.
+fn few(entries: usize) -> Result<(), Fault> {
+    if entries > ENTRIES {
         return Err(Fault::over_limit(format!(
-            "metadata: {} entries: at most {ENTRIES}",
-            object.len()
+            "metadata: {entries} entries: at most {ENTRIES}"
         )));
     }
+    Ok(())
+}
+
+/// Reads `{key: value, …}`.
+pub fn parse(object: &Object<'_>) -> Result<Vec<(String, String)>, Fault> {
+    few(object.len())?;
     object
         .fields()
         .map(|(key, value)| {
@@ -137,12 +142,7 @@ async fn change(
     }
     put(&transaction, server.id, new).await?;
     let metadata = entries(&transaction, server.id).await?;
-    if metadata.len() > ENTRIES {
-        return Err(Fault::over_limit(format!(
-            "metadata: {} entries: at most {ENTRIES}",
-            metadata.len()
-        )));
-    }
+    few(metadata.len())?;
     transaction.commit().await?;
     Ok(json!({"metadata": metadata}))
 }
@@ -202,6 +202,7 @@ pub async fn set(
         .map(|(name, value)| (name.clone(), json!(value)))
         .collect();
     put(&transaction, server.id, new).await?;
+    few(entries(&transaction, server.id).await?.len())?;
     transaction.commit().await?;
     Ok((changed(caller.dialect), Json(json!({"meta": map}))))
 }

@@ -7,10 +7,7 @@ use super::personality::Inside;
 use super::{metadata, tags};
 use crate::api::body::{Body, Field, Object};
 use crate::api::fault::Fault;
-use crate::api::nic::WantedNic;
-
-/// The most NICs a server may have.
-const NICS: usize = 8;
+use crate::api::nic::{NICS, WantedNic};
 
 /// A server to be created.
 pub struct Order {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 
 use crate::api::fault::Fault;
@@ -23,6 +24,8 @@ pub async fn place(
     let backends = backend::Entity::find()
         .filter(backend::Column::Offline.eq(false))
         .filter(backend::Column::Drained.eq(false))
+        // In one order: two that lock several would else wait for each other.
+        .order_by_asc(backend::Column::Id)
         .lock_exclusive()
         .all(transaction)
         .await?;

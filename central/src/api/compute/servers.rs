@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::detail;
 use super::view::{Brief, Full, One};
+use crate::api::authorization::Privilege;
 use crate::api::body::Body;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
@@ -237,13 +238,15 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What there is to read about a server, newest first.
+/// What there is to read about a server, newest first. The words of the cluster (`details`) have
+/// names of nodes and paths: cloud administrators read them, and the log has them.
 pub async fn diagnostics(
     State(api): State<Context>,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Fault> {
     let server = find::server(api.database(), &caller, &id).await?;
+    let has_details = caller.role.has(Privilege::ClusterMessages);
     let lines: Vec<Value> = diagnostic::Entity::find()
         .filter(diagnostic::Column::ServerId.eq(server.id))
         .order_by_desc(diagnostic::Column::Id)
@@ -256,7 +259,7 @@ pub async fn diagnostics(
                 "level": line.level,
                 "source": line.source,
                 "message": line.message,
-                "details": line.details,
+                "details": line.details.filter(|_| has_details),
                 "created": moment::iso(line.created_at),
                 "source_date": line.source_time.map(moment::iso),
             })

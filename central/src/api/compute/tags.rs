@@ -129,16 +129,30 @@ async fn ask(api: &Context, server_id: i64, intents: &[(i64, Request)]) -> Resul
             continue;
         };
         tracing::error!(server = server_id, kind = intent::LABEL, %error, "Ganeti was not asked");
-        let transaction = database::write(api.database()).await?;
-        for (id, request) in intents.iter().skip(place) {
-            intent::end(&transaction, *id, intent::DROPPED, &error.to_string()).await?;
-            labels::give_up(&transaction, server_id, request).await?;
-        }
-        transaction.commit().await?;
+        let rest = intents.get(place..).unwrap_or_default();
+        give_up(api, server_id, rest, &error.to_string())
+            .await
+            .map_err(Fault::after_a_change)?;
         return Err(Fault::unavailable(
             "the cluster of this server cannot be asked now; its tags are not changed",
         ));
     }
+    Ok(())
+}
+
+/// Ends what was wished and not sent.
+async fn give_up(
+    api: &Context,
+    server_id: i64,
+    intents: &[(i64, Request)],
+    reason: &str,
+) -> Result<(), Fault> {
+    let transaction = database::write(api.database()).await?;
+    for (id, request) in intents {
+        intent::end(&transaction, *id, intent::DROPPED, reason).await?;
+        labels::give_up(&transaction, server_id, request).await?;
+    }
+    transaction.commit().await?;
     Ok(())
 }
 

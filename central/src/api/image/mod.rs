@@ -1,5 +1,5 @@
 //! The image service: which images there are. Their data is elsewhere.
 
-mod register;
+pub mod register;
 pub mod v1;
 pub mod v2;

@@ -13,12 +13,13 @@ use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::fault::Fault;
 use crate::api::find;
+use crate::api::quota::{self, Amounts};
 use crate::ganeti::image::{DiskFormat, ImageError, check_source, identity, is_in_folders};
 use crate::model::entity::image;
 use crate::model::{database, id, moment};
 
 /// The most properties of an image, and the most characters of one.
-const PROPERTIES: usize = 64;
+pub const PROPERTIES: usize = 64;
 const LENGTH: usize = 1000;
 
 /// An image as somebody wants it registered.
@@ -214,6 +215,10 @@ fn refused(field: &str, value: &str, error: &ImageError) -> Fault {
     Fault::field(field, value, error.reason())
 }
 
+/// The lock of all registrations: a source that is private to one project must not become an image
+/// of another one between the look at the images that are there and the new one.
+const SOURCES: &str = "image-sources";
+
 /// Registers an image.
 ///
 /// # Errors
@@ -224,7 +229,13 @@ pub async fn register(
     wanted: Wanted,
 ) -> Result<image::Model, Fault> {
     let transaction = database::write(api.database()).await?;
+    database::serialize(&transaction, SOURCES).await?;
     wanted.permit(api, &transaction, caller).await?;
+    let one_more = Amounts {
+        images: 1,
+        ..Amounts::NONE
+    };
+    quota::take(&transaction, caller, &one_more).await?;
     let missing = |what: &str| Fault::bad_request(format!("{what}: missing"));
     let now = moment::now();
     let row = image::ActiveModel {
@@ -300,6 +311,9 @@ pub async fn change(
     replace: bool,
 ) -> Result<image::Model, Fault> {
     let transaction = database::write(api.database()).await?;
+    if wanted.source.is_some() {
+        database::serialize(&transaction, SOURCES).await?;
+    }
     wanted.permit(api, &transaction, caller).await?;
     let image = own(&transaction, caller, id).await?;
     let mut properties = match &image.properties {

@@ -17,7 +17,7 @@ use crate::api::body::Body;
 use crate::api::caller::Caller;
 use crate::api::context::Context;
 use crate::api::dialect::Dialect;
-use crate::api::fault::Fault;
+use crate::api::fault::{Fault, Kind};
 use crate::api::find;
 use crate::api::nic::refusal;
 use crate::api::page::Parameters;
@@ -205,6 +205,14 @@ pub async fn allocate(
     };
     let mut last = Fault::conflict("there is no pool of floating IPs");
     for pool in pools {
+        let pool = match find::usable_network(&transaction, caller, &pool.id.to_string()).await {
+            Ok(pool) => pool,
+            Err(fault) if matches!(fault.kind, Kind::ItemNotFound | Kind::Conflict) => {
+                last = fault;
+                continue;
+            }
+            Err(fault) => return Err(fault),
+        };
         let range = subnet::Entity::find()
             .filter(subnet::Column::NetworkId.eq(pool.id))
             .filter(subnet::Column::IpVersion.eq(4))
@@ -219,6 +227,7 @@ pub async fn allocate(
             }
             Err(
                 error @ (AddressError::Exhausted(_)
+                | AddressError::Gone(_)
                 | AddressError::Outside { .. }
                 | AddressError::Taken(_)),
             ) => last = refusal(error),

@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait,
-    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr,
+    EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde_json::{Value, json};
 
@@ -254,6 +254,18 @@ pub async fn rename(
     Ok(Json(body))
 }
 
+/// Locks the subnets of a network: nobody takes an address of them before the transaction ends.
+async fn lock_subnets(transaction: &DatabaseTransaction, network_id: i64) -> Result<(), DbErr> {
+    subnet::Entity::find()
+        .filter(subnet::Column::NetworkId.eq(network_id))
+        .filter(subnet::Column::Live.eq(true))
+        .order_by_asc(subnet::Column::Id)
+        .lock_exclusive()
+        .all(transaction)
+        .await?;
+    Ok(())
+}
+
 pub async fn delete(
     State(api): State<Context>,
     caller: Caller,
@@ -272,6 +284,7 @@ pub async fn delete(
             port.id
         )));
     }
+    lock_subnets(&transaction, network.id).await?;
     let held = address::Entity::find()
         .filter(address::Column::NetworkId.eq(network.id))
         .filter(address::Column::Live.eq(true))

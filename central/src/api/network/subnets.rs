@@ -7,10 +7,10 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use sea_orm::sea_query::{Expr, Query};
+use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter,
-    QueryOrder, QuerySelect,
+    ActiveModelTrait, ActiveValue, ColumnTrait, Condition, DatabaseTransaction, EntityTrait,
+    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ use crate::api::fault::Fault;
 use crate::api::find;
 use crate::api::links;
 use crate::api::page::Parameters;
+use crate::api::quota::{self, Amounts};
 use crate::ganeti::networks;
 use crate::model::entity::{address, backend_network, network, subnet};
 use crate::model::{database, moment};
@@ -316,13 +317,13 @@ pub async fn create(
     let network_id = object.required("network_id")?.reference()?;
     let wanted = Wanted::parse(&object)?;
     let transaction = database::write(api.database()).await?;
+    let one_more = Amounts {
+        subnets: 1,
+        ..Amounts::NONE
+    };
+    quota::take(&transaction, &caller, &one_more).await?;
     let network = find::own_network(&transaction, &caller, &network_id).await?;
-    let there = backend_network::Entity::find()
-        .filter(backend_network::Column::NetworkId.eq(network.id))
-        .filter(backend_network::Column::State.is_not_in([networks::ABSENT, networks::DELETED]))
-        .one(&transaction)
-        .await?;
-    if there.is_some() {
+    if is_in_a_cluster(&transaction, network.id).await? {
         return Err(Fault::conflict(format!(
             "network {} is in use: its subnets cannot be changed any more",
             network.id
@@ -361,6 +362,36 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(body)))
 }
 
+/// Whether a cluster has the network, or is being given it, so that its subnets are fixed.
+/// The row of the network is locked by the caller: [`networks::ensure`] claims under its lock.
+async fn is_in_a_cluster(
+    transaction: &DatabaseTransaction,
+    network_id: i64,
+) -> Result<bool, Fault> {
+    let there = Condition::any()
+        .add(backend_network::Column::State.is_not_in([networks::ABSENT, networks::DELETED]))
+        .add(Expr::col(backend_network::Column::ClaimedUntil).gte(database::clock(transaction)));
+    Ok(backend_network::Entity::find()
+        .filter(backend_network::Column::NetworkId.eq(network_id))
+        .filter(there)
+        .one(transaction)
+        .await?
+        .is_some())
+}
+
+/// A subnet that is not deleted, locked for a change; its network is the caller's and locked.
+async fn live_for_change(
+    transaction: &DatabaseTransaction,
+    id: &str,
+) -> Result<subnet::Model, Fault> {
+    subnet::Entity::find_by_id(find::number("subnet", id)?)
+        .filter(subnet::Column::Live.eq(true))
+        .lock_exclusive()
+        .one(transaction)
+        .await?
+        .ok_or_else(|| Fault::not_found("subnet", id))
+}
+
 pub async fn rename(
     State(api): State<Context>,
     caller: Caller,
@@ -369,9 +400,10 @@ pub async fn rename(
 ) -> Result<Json<Value>, Fault> {
     let wanted = body.member("subnet")?;
     let name = wanted.required("name")?.text(255)?.to_owned();
-    let (subnet, network) = find::subnet(api.database(), &caller, &id).await?;
+    let (_, network) = find::subnet(api.database(), &caller, &id).await?;
     let transaction = database::write(api.database()).await?;
     find::own_network(&transaction, &caller, &network.id.to_string()).await?;
+    let subnet = live_for_change(&transaction, &id).await?;
     let mut row = subnet.into_active_model();
     row.name = ActiveValue::Set(name);
     row.updated_at = ActiveValue::Set(moment::now());
@@ -391,17 +423,13 @@ pub async fn delete(
     }
     let transaction = database::write(api.database()).await?;
     find::own_network(&transaction, &caller, &network.id.to_string()).await?;
+    let subnet = live_for_change(&transaction, &id).await?;
     let used = address::Entity::find()
         .filter(address::Column::SubnetId.eq(subnet.id))
         .filter(address::Column::Live.eq(true))
         .one(&transaction)
         .await?;
-    let there = backend_network::Entity::find()
-        .filter(backend_network::Column::NetworkId.eq(network.id))
-        .filter(backend_network::Column::State.is_not_in([networks::ABSENT, networks::DELETED]))
-        .one(&transaction)
-        .await?;
-    if used.is_some() || there.is_some() {
+    if used.is_some() || is_in_a_cluster(&transaction, network.id).await? {
         return Err(Fault::conflict(format!("subnet {id} is in use")));
     }
     let now = moment::now();

@@ -18,9 +18,10 @@ use super::fault::Fault;
 use super::find;
 use super::links;
 use super::page::Parameters;
+use super::quota::{self, Resource};
 use super::roots;
 use crate::model::entity::{flavor, server, volume};
-use crate::model::moment;
+use crate::model::{database, moment};
 
 pub fn routes() -> Router<Context> {
     Router::new()
@@ -239,21 +240,27 @@ async fn rename(
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Json<Value>, Fault> {
-    let volume = find(&api, &caller, &id).await?;
+    find(&api, &caller, &id).await?;
     let wanted = body.member("volume")?;
     let field = match wanted.get("display_name") {
         Some(field) => field,
         None => wanted.required("name")?,
     };
     let name = field.text(255)?.to_owned();
-    if volume.deleted_at.is_some() {
-        return Err(Fault::not_found("volume", &id));
-    }
-    find::permit_attached(api.database(), Some(volume.server_id)).await?;
+    let transaction = database::write(api.database()).await?;
+    let volume = volume::Entity::find_by_id(find::number("volume", &id)?)
+        .filter(volume::Column::ProjectId.eq(caller.project_id.as_str()))
+        .filter(volume::Column::DeletedAt.is_null())
+        .lock_exclusive()
+        .one(&transaction)
+        .await?
+        .ok_or_else(|| Fault::not_found("volume", &id))?;
+    find::permit_attached(&transaction, Some(volume.server_id)).await?;
     let mut row = volume.into_active_model();
     row.name = ActiveValue::Set(name);
     row.updated_at = ActiveValue::Set(moment::now());
-    let volume = row.update(api.database()).await?;
+    let volume = row.update(&transaction).await?;
+    transaction.commit().await?;
     shown(&api, &caller, volume).await
 }
 
@@ -353,6 +360,8 @@ async fn no_snapshots(_caller: Caller) -> Json<Value> {
 }
 
 async fn limits(State(api): State<Context>, caller: Caller) -> Result<Json<Value>, Fault> {
+    let quotas = quota::limits(api.database(), &caller.project_id).await?;
+    let most = |resource| quotas.of(resource).unwrap_or(quota::UNLIMITED);
     let sizes: Vec<i64> = volume::Entity::find()
         .select_only()
         .column(volume::Column::Size)
@@ -370,8 +379,8 @@ async fn limits(State(api): State<Context>, caller: Caller) -> Result<Json<Value
     Ok(Json(json!({"limits": {
         "rate": [],
         "absolute": {
-            "maxTotalVolumes": -1,
-            "maxTotalVolumeGigabytes": -1,
+            "maxTotalVolumes": most(Resource::Volumes),
+            "maxTotalVolumeGigabytes": most(Resource::Disk),
             "maxTotalSnapshots": 0,
             "maxTotalBackups": 0,
             "maxTotalBackupGigabytes": 0,

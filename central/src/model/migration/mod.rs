@@ -6,6 +6,7 @@ mod m0003_reconciler;
 mod m0004_servers;
 mod m0005_address_history;
 mod m0006_roles;
+mod m0009_limits;
 mod table;
 
 use sea_orm_migration::prelude::*;
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_servers::Servers),
             Box::new(m0005_address_history::AddressHistory),
             Box::new(m0006_roles::Roles),
+            Box::new(m0009_limits::Limits),
         ]
     }
 }
