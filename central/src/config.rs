@@ -336,7 +336,7 @@ pub struct Config {
     pub database_url: String,
     /// The most connections to the database at once.
     pub database_connections: u32,
-    /// How long a request waits for one of them while all are in use.
+    /// The time that a request waits for one of them while all are in use.
     pub database_acquire_timeout: Duration,
     /// The brokers, tried in turn; none: no dispatcher runs.
     pub broker_urls: Vec<String>,

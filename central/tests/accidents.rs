@@ -24,11 +24,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 const SERVERS: &str = "/compute/v2.0/servers";
-/// How long a refusal may take while the database is away, and how long the recovery.
+/// The time that a refusal may take while the database is away, and the recovery.
 const REFUSAL: Duration = Duration::from_millis(3500);
 const RECOVERY: Duration = Duration::from_secs(2);
 
-/// What stands between central and its database.
+/// The state of the line between central and its database.
 #[derive(Clone, Copy, PartialEq)]
 enum Line {
     Open,

@@ -251,7 +251,7 @@ async fn metadata_has_a_limit_key_by_key_as_well() {
         .expect(200);
 }
 
-/// What can be made without end has an end that nobody set.
+/// Resources that cost only rows have a limit that nobody set.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_costs_only_rows_has_a_limit_by_itself() {
     let central = Central::with(FakeRapi::start().await, SOURCES).await;

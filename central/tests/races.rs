@@ -123,7 +123,7 @@ impl Stage {
         transaction
     }
 
-    /// How many transactions wait for a lock.
+    /// Returns the number of transactions that wait for a lock.
     async fn waiting(&self) -> i64 {
         self.number(match self.database.get_database_backend() {
             DbBackend::Postgres => {
@@ -467,7 +467,7 @@ async fn nothing_comes_into_what_is_being_deleted_on_mariadb() {
     nothing_comes_into_what_is_being_deleted(DbBackend::MySql).await;
 }
 
-/// What exists once goes to one of two who want it.
+/// A thing that exists once goes to one of two requests.
 async fn what_exists_once_goes_to_one(backend: DbBackend) {
     let stage = Stage::new(backend).await;
     let ports = "/network/v2.0/ports";
@@ -611,7 +611,7 @@ async fn what_exists_once_goes_to_one_on_mariadb() {
     what_exists_once_goes_to_one(DbBackend::MySql).await;
 }
 
-/// What an operator closes is closed when the command ends: nothing that was begun before comes
+/// A thing that an operator closes is closed when the command ends: nothing that was begun before comes
 /// after.
 async fn what_operators_close_is_closed(backend: DbBackend) {
     let stage = Stage::new(backend).await;
@@ -662,7 +662,7 @@ async fn what_operators_close_is_closed(backend: DbBackend) {
             let status = call.clone().send_any(central).await;
             assert!((400..=503).contains(&status), "{what}: {status}");
             stage.sql(open).await;
-            // What is known of tokens is believed for a moment.
+            // Identities are cached for a moment.
             support::until("an open project", async || {
                 central.get("/compute/v2.0/servers").await.status == 200
             })

@@ -16,7 +16,7 @@ use sea_orm::DatabaseConnection;
 use crate::config::Config;
 use crate::model::{availability, database};
 
-/// How long an operator waits for a database server that does not answer.
+/// The time that an operator waits for a database server that does not answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Opens the database that the configuration names.

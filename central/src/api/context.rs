@@ -62,7 +62,7 @@ impl Context {
         self.0.keystone.as_ref()
     }
 
-    /// Whether the database is away.
+    /// The reachability of the database.
     pub fn availability(&self) -> &Availability {
         &self.0.availability
     }

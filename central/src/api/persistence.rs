@@ -18,14 +18,14 @@ use super::context::Context;
 use super::fault::{Fault, Repeatable};
 use crate::model::availability::{self, Availability};
 
-/// How often a request is done at most.
+/// The most attempts of a request.
 const ATTEMPTS: u32 = 6;
 /// The longest pause before the second attempt; it doubles with each one.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The paths that are answered without the database, or tell of it themselves.
 const INDEPENDENT: [&str; 3] = ["/healthz", "/readyz", "/openapi"];
 
-/// What has been read of a body. The pieces are shared with the reader, not copied.
+/// The part of a body that was read. The pieces are shared with the reader, not copied.
 #[derive(Default)]
 struct Read {
     pieces: Vec<Bytes>,

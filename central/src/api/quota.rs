@@ -491,7 +491,7 @@ pub async fn take(
         .lock_exclusive()
         .one(transaction)
         .await?;
-    // What was known of the caller may be older than this.
+    // The identity of the caller may have been read before this.
     if project.is_some_and(|project| !project.enabled) {
         return Err(Fault::forbidden("the project is disabled"));
     }

@@ -1,13 +1,13 @@
-//! The classes of failures, and what users are told of each.
+//! The classes of failures, and the sentence for each.
 //!
-//! What Ganeti, RAPI and OS definitions say has names and addresses of nodes, paths, and whatever a
-//! script printed. Cloud administrators read that; users read a sentence of ours.
+//! The texts of Ganeti, RAPI and OS definitions have names and addresses of nodes, paths, and
+//! whatever a script printed. Cloud administrators read them; users read a sentence of ours.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// Why the cluster did not do something, as far as users are told.
+/// The class of a failure of a cluster: all that users are told of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// No node has the memory, the disk or the processors.
@@ -20,7 +20,7 @@ pub enum Failure {
     Network,
     /// The instance is not in a state for it.
     State,
-    /// What it depends on failed.
+    /// A job before it failed.
     Dependency,
     /// Somebody canceled the job.
     Canceled,
@@ -28,7 +28,7 @@ pub enum Failure {
     Internal,
 }
 
-/// Where users are told what in Ganeti's codes and texts; the first that fits counts.
+/// The signs of each class in Ganeti's codes and texts; the first that fits counts.
 const SIGNS: &[(Failure, &[&str])] = &[
     (
         Failure::Image,

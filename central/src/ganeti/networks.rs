@@ -28,7 +28,7 @@ pub const DELETED: &str = "DELETED";
 
 /// How long we wait for another process that is bringing the same network in.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the bringing in may take before another process may begin it anew, in microseconds.
+/// The time that a claim holds before another process may begin anew, in microseconds.
 const LEASE: i64 = 60_000_000;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 

@@ -12,14 +12,14 @@ use sea_orm::sqlx::{self, Connection as _, MySqlConnection, PgConnection};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-/// How often the server is asked.
+/// The interval between two looks at the server.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// How long an answer may take; a second one that is late makes the server count as away.
+/// The time that an answer may take; a second one that is late makes the server count as away.
 const PATIENCE: Duration = Duration::from_millis(1250);
-/// How many late answers in a row make the server count as away.
+/// The number of late answers in a row that makes the server count as away.
 const LATE: u32 = 2;
 
-/// Why a database server is not reachable.
+/// The reason for which a database server is not reachable.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreachable {
     /// The server refused, or the way to it does not exist.
@@ -104,7 +104,7 @@ pub async fn probe(url: &str, patience: Duration) -> Result<(), Unreachable> {
     }
 }
 
-/// Whether the database is away; shared by all that ask.
+/// The reachability of the database; shared by all that ask.
 #[derive(Debug, Clone)]
 pub struct Availability(Arc<watch::Sender<bool>>);
 
@@ -115,7 +115,7 @@ impl Default for Availability {
 }
 
 impl Availability {
-    /// Whether the database is away now.
+    /// Returns whether the database is away now.
     pub fn is_away(&self) -> bool {
         *self.0.borrow()
     }
@@ -212,7 +212,7 @@ impl Availability {
     }
 }
 
-/// What one look at the server showed.
+/// The result of one look at the server.
 enum Look {
     There,
     Away(String),
@@ -220,7 +220,7 @@ enum Look {
     Unknown,
 }
 
-/// Whether a server that answers with this SQLSTATE is not there for anybody: it starts or stops
+/// Returns whether a server that answers with this SQLSTATE is not there for anybody: it starts or stops
 /// (class 57, operator intervention).
 fn is_ending(code: Option<&str>) -> bool {
     code.is_some_and(|code| code.starts_with("57P"))

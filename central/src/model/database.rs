@@ -30,10 +30,10 @@ const MYSQL_SESSION: [&str; 4] = [
     "SET SESSION group_concat_max_len = 67108864",
 ];
 
-/// What every session of PostgreSQL is told: how long a writer waits for another one.
+/// The statement that begins every session of PostgreSQL: a writer waits so long for another one.
 const POSTGRES_SESSION: &str = "SET lock_timeout = '15s'";
 
-/// How long a request waits for a connection while all of them are in use, unless the
+/// The time that a request waits for a connection while all of them are in use, unless the
 /// configuration says otherwise.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -189,7 +189,7 @@ pub fn clock_in(database: &impl ConnectionTrait, micros: i64) -> Expr {
     clock(database).add(micros)
 }
 
-/// Whether a transaction failed only for the order in which others did their work, so that the
+/// Returns whether a transaction failed only for the order in which others did their work, so that the
 /// same once more may succeed: a deadlock or a serialization failure (SQLSTATE class 40).
 pub fn is_serialization_failure(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause))) =

@@ -328,7 +328,7 @@ pub async fn servers(database: &DatabaseConnection) -> anyhow::Result<Table> {
     })
 }
 
-/// What there is to read about a server, in the words of the cluster.
+/// Returns the diagnostics of a server, in the words of the cluster.
 pub async fn diagnostics(database: &DatabaseConnection, server: i64) -> anyhow::Result<Table> {
     if server::Entity::find_by_id(server)
         .one(database)

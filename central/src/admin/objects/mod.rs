@@ -189,7 +189,7 @@ pub enum Server {
     Diagnostics {
         /// The server's id
         id: i64,
-        /// How it is shown
+        /// The form of the list
         #[command(flatten)]
         shown: Shown,
     },

@@ -238,7 +238,7 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What there is to read about a server, newest first. The words of the cluster (`details`) have
+/// Returns the diagnostics of a server, newest first. The words of the cluster (`details`) have
 /// names of nodes and paths: cloud administrators read them, and the log has them.
 pub async fn diagnostics(
     State(api): State<Context>,

@@ -362,7 +362,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(body)))
 }
 
-/// Whether a cluster has the network, or is being given it, so that its subnets are fixed.
+/// Returns whether a cluster has the network, or is being given it, so that its subnets are fixed.
 /// The row of the network is locked by the caller: [`networks::ensure`] claims under its lock.
 async fn is_in_a_cluster(
     transaction: &DatabaseTransaction,

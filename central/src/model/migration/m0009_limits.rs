@@ -30,7 +30,7 @@ impl MigrationTrait for Limits {
                 manager.create_index(index).await?;
             }
         }
-        // What users could read until now were the words of the clusters. MySQL assigns from left
+        // Until now users read the words of the clusters. MySQL assigns from left
         // to right: the details first.
         let joined = match manager.get_database_backend() {
             DbBackend::Sqlite => "message || ': ' || details",
