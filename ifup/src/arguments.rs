@@ -50,9 +50,12 @@ pub enum Command {
         /// The interface
         interface: String,
     },
-    /// Take back what interfaces that are gone have left, and put our filters back
+    /// Take back what interfaces that are gone have left, finish or take back what a call that was
+    /// killed left half done, do anew what an older program did otherwise, put our filters back; and
+    /// print which interfaces were not as they should be
     Restore,
-    /// Stay, and do that whenever it is needed
+    /// Stay, do that whenever it is needed, and follow guests that migrate in the forwarding tables
+    /// of bridges
     Monitor,
     /// List the interfaces that are connected
     List {
@@ -66,7 +69,8 @@ pub enum Command {
         file: PathBuf,
     },
     /// Say whether the configuration and this host are fit, each NIC is as it was made, and our
-    /// filters are as they should be and judge every evasion that we know rightly
+    /// filters are as they should be and judge every evasion that we know rightly; and whether the
+    /// bridges have learned, or would learn, an address of others from a guest
     Check,
     /// Say what becomes of a frame that the guest of an interface sends, by which rule, and why
     Explain {

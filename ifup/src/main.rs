@@ -158,7 +158,7 @@ fn by_hand(arguments: Arguments) -> Result<ExitCode> {
         Command::Check => {
             let mut found = check::host::unfit(&config)?;
             found.extend(check::nics::all(&config)?);
-            for line in &found {
+            for line in found.iter().chain(&check::nics::notes(&config)?) {
                 println!("{line}");
             }
             // Nothing that is wrong: what scripts read stays as it was.

@@ -94,6 +94,15 @@ impl Record {
         self.place().is_none() && self.guard().is_some_and(known)
     }
 
+    /// Whether an older program made the NIC, which left it to the bridge to learn from whatever
+    /// the guest sends to 01:80:c2:00:00:0X.
+    pub fn is_outdated(&self) -> bool {
+        let has = |step: &Step| matches!(step, Step::NoLinkLocalLearn { .. });
+        self.guard()
+            .is_some_and(|guard| guard.bridged && guard.limits_mac())
+            && !self.shared.iter().any(has)
+    }
+
     /// The record of an interface, if there is one.
     ///
     /// # Errors

@@ -48,7 +48,7 @@ pub fn sweep(config: &Config) -> Result<Vec<String>> {
     Ok(gone)
 }
 
-/// A NIC whose last call was cut off, and what became of it.
+/// A NIC whose last call was cut off, or was an older program's, and what became of it.
 #[derive(Debug)]
 pub struct Repaired {
     /// The interface.
@@ -71,12 +71,16 @@ impl fmt::Display for Repaired {
                 f,
                 "was half done and cannot be connected; it is disconnected now: {reason}"
             ),
-            Err(error) => write!(f, "is half done, and could not be taken back: {error}"),
+            Ok(Finished::Renewed) => {
+                f.write_str("was connected by an older program; it is as this one does it now")
+            }
+            Err(error) => write!(f, "is not as it should be, and cannot be repaired: {error}"),
         }
     }
 }
 
-/// Finishes what calls that were killed have left half done, of interfaces that are there.
+/// Finishes what calls that were killed have left half done, of interfaces that are there, and does
+/// anew what an older program did otherwise.
 ///
 /// # Errors
 /// The folder of records cannot be read. What becomes of each NIC is returned.
@@ -92,7 +96,7 @@ pub fn finish(config: &Config) -> Result<Vec<Repaired>> {
         let Ok(Some(record)) = Record::load(&config.state, &interface) else {
             continue;
         };
-        if !record.unfinished && !record.leaving {
+        if !record.unfinished && !record.leaving && !record.is_outdated() {
             continue;
         }
         let outcome = match run::finish(&interface, config) {

@@ -63,13 +63,16 @@ pub enum Finished {
     Disconnected,
     /// It could not be connected, for this reason: it is disconnected.
     GivenUp(String),
+    /// An older program had connected it; it is connected as this one does it.
+    Renewed,
 }
 
-/// Finishes what a call for an interface that is there left half done because it was killed;
-/// none if nothing is half done.
+/// Finishes what a call for an interface that is there left half done because it was killed, and
+/// does anew what an older program did otherwise; none if there is no such thing.
 ///
 /// # Errors
-/// Not all could be taken back of what can neither be finished.
+/// Not all could be taken back of what can neither be finished; or what is to be done anew is
+/// refused, and the NIC is as it was.
 pub fn finish(interface: &str, config: &Config) -> Result<Option<Finished>> {
     let deadline = Deadline::start(config.deadline_seconds);
     let _lock = Lock::take(&config.state, &deadline)?;
@@ -81,10 +84,19 @@ pub fn finish(interface: &str, config: &Config) -> Result<Option<Finished>> {
         disconnect(&record, config)?;
         return Ok(Some(Finished::Disconnected));
     }
-    if !record.unfinished {
-        return Ok(None);
-    }
     let variables = &record.environment;
+    if !record.unfinished {
+        let index = Rtnetlink::open()?
+            .link_by_name(interface)?
+            .map(|link| link.index);
+        if !record.is_outdated() || index != Some(record.index) {
+            return Ok(None);
+        }
+        // Its guest runs: if this fails, the NIC stays as it was.
+        let request = Request::new(variables, config)?;
+        connect(&request, variables, Guest::AsFound, &deadline, config)?;
+        return Ok(Some(Finished::Renewed));
+    }
     let connected = Request::new(variables, config)
         .and_then(|request| connect(&request, variables, Guest::AsFound, &deadline, config));
     match connected {

@@ -15,6 +15,8 @@ use harness::guest::Guest;
 use harness::netns::Netns;
 use harness::node_image;
 use harness::scratch::Scratch;
+use ifup::guard::corpus::Cast;
+use ifup::guard::forwarding_corpus;
 
 const COMMAND: Duration = Duration::from_secs(120);
 
@@ -114,6 +116,7 @@ fn connections_and_vlans_on_debians_cloud_kernel() {
     connections(&mut node);
     vlans(&mut node);
     a_place_in_a_vlan(&mut node);
+    no_place_of_another_in_any_vlan(&mut node);
     node.0.kill();
 }
 
@@ -228,4 +231,55 @@ fn a_place_in_a_vlan(node: &mut Node) {
     ));
     node.run("snf-ifup down tap0");
     assert_eq!(places(node), [""; 0]);
+}
+
+/// A guest takes no place in any VLAN, whether it sends tagged frames or not.
+fn no_place_of_another_in_any_vlan(node: &mut Node) {
+    let cast = Cast {
+        mac: "aa:00:00:e1:87:fc".parse().unwrap(),
+        ipv4: "10.66.1.7".parse().unwrap(),
+        ipv6: "fd66:1::a800:ff:fee1:87fc".parse().unwrap(),
+        other_mac: "aa:00:00:00:00:09".parse().unwrap(),
+        other_ipv4: "10.66.1.9".parse().unwrap(),
+        other_ipv6: "fd66:1::a800:ff:fe00:9".parse().unwrap(),
+        router_ipv4: "10.66.1.1".parse().unwrap(),
+        router_ipv6: "fd66:1::1".parse().unwrap(),
+    };
+    let frames: Vec<String> = forwarding_corpus::all(&cast)
+        .into_iter()
+        .map(|case| {
+            case.frame
+                .iter()
+                .map(|byte| format!("\\{byte:03o}"))
+                .collect()
+        })
+        .collect();
+    for part in frames.chunks(4) {
+        node.run(&format!(
+            "printf '%s\\n' '{}' >> /tmp/frames",
+            part.join("' '")
+        ));
+    }
+    let lines = node.run("wc -l < /tmp/frames");
+    assert_eq!(lines.trim(), frames.len().to_string());
+    let others = |node: &mut Node| {
+        let table = node.run(
+            "bridge fdb show br br0 > /tmp/places; \
+             grep ' dev tap0 ' /tmp/places | grep -v -e permanent -e ^aa:00:00:e1:87:fc; echo",
+        );
+        table.trim().to_owned()
+    };
+    let send = "while read -r frame; do printf \"$frame\" | \
+                nsenter -t $(cat /tmp/guest) -n socat -u - INTERFACE:eth0; done < /tmp/frames";
+    for vlan in [".10", ".10:20", ":10:20", ""] {
+        node.up(&format!("VLAN={vlan}"));
+        node.run(send);
+        assert_eq!(others(node), "", "VLAN={vlan}");
+        node.run("snf-ifup check");
+    }
+    // The frames do arrive: without the cures they are learned from.
+    node.run("/usr/local/bin/ip link set br0 type bridge no_linklocal_learn 0");
+    node.run("bridge link set dev tap0 learning on");
+    node.run(send);
+    assert!(others(node).contains("aa:00:00:00:00:09"));
 }

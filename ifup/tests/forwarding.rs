@@ -449,3 +449,41 @@ fn no_linklocal_learn_is_on_while_there_is_a_nic() {
     bridge.node.down("tap1");
     assert!(!bridge.no_linklocal_learn());
 }
+
+/// A node is upgraded while guests run: their NICs are what the new program makes of them.
+#[test]
+fn restore_renews_the_nics_of_an_older_program() {
+    let bridge = Bridge::new("");
+    let path = bridge.node.state().join("tap1");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
+    record["shared"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|step| step["step"] != "no-link-local-learn");
+    for step in record["steps"].as_array_mut().unwrap() {
+        step.as_object_mut().unwrap().remove("learning");
+    }
+    std::fs::write(&path, serde_json::to_string_pretty(&record).unwrap()).unwrap();
+    bridge
+        .node
+        .namespace
+        .sh(&format!(
+            "ip link set br0 type bridge no_linklocal_learn 0
+             bridge link set dev tap1 learning on
+             bridge fdb replace {VICTIM} dev tap1 master static"
+        ))
+        .unwrap();
+    let output = bridge.node.run(&["restore"], &Nic::new());
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        output.stdout,
+        "tap1 (snf-9): was connected by an older program; it is as this one does it now\n"
+    );
+    assert!(bridge.no_linklocal_learn());
+    let output = bridge.node.run(&["check"], &Nic::new());
+    assert!(!output.stdout.contains("tap1"), "{output:?}");
+    assert_eq!(bridge.node.run(&["restore"], &Nic::new()).stdout, "");
+    bridge.node.down("tap1");
+    assert!(!bridge.no_linklocal_learn());
+}

@@ -274,3 +274,51 @@ fn a_switch_that_does_not_answer_is_given_up_in_time_and_undone() {
     assert_eq!(process::check(&mut command, LIMIT).unwrap(), "");
     assert_eq!(difference(&bare, &node.dump()), "");
 }
+
+/// What holds of a switch, and what does not: check says so.
+#[test]
+fn a_switch_learns_no_source_of_reserved_frames_but_any_other_and_check_says_so() {
+    let node = Node::new();
+    let switch = Switch::start(&node);
+    switch.ask("add-br ovs0 -- set Bridge ovs0 datapath_type=netdev");
+    let guest = Tap::new(&node.namespace, "tap0").unwrap();
+    node.up(&switch.nic(""));
+    let table = || {
+        let mut command = node.namespace.command("ovs-appctl");
+        let control = node.folder.path().join("ovs-vswitchd.ctl");
+        command
+            .arg("-t")
+            .arg(control)
+            .args(["fdb/show", "ovs0"])
+            .env("OVS_RUNDIR", switch.environment());
+        process::check(&mut command, LIMIT).unwrap()
+    };
+    let own: MacAddr = GUEST.parse().unwrap();
+    let send = |source: MacAddr, destination: MacAddr| {
+        let frame = ethernet(destination, source, 0x88cc, &[0; 46]);
+        guest.send(&frame).unwrap();
+    };
+    wait::until_true("the guest to be learned", LIMIT, || {
+        send(own, MacAddr::BROADCAST);
+        table().contains(GUEST)
+    })
+    .unwrap();
+    for last in 0..16 {
+        let source = MacAddr::new([2, 0, 0, 0, 1, last]);
+        send(source, MacAddr::new([1, 0x80, 0xc2, 0, 0, last]));
+    }
+    let forged = MacAddr::new([2, 0, 0, 0, 2, 0]);
+    wait::until_true("the last frame to be learned from", LIMIT, || {
+        send(forged, MacAddr::BROADCAST);
+        table().contains(&forged.to_string())
+    })
+    .unwrap();
+    let found = table();
+    assert!(!found.contains("02:00:00:00:01:"), "{found}");
+    let environment = Nic::from([("OVS_RUNDIR".to_owned(), switch.environment())]);
+    let output = node.run(&["check"], &environment);
+    assert!(output.status.success(), "{output:?}");
+    let note = "note: nothing is checked of what guests on Open vSwitch send, and the switch \
+                learns any source address from them: tap0 (snf-1)\n";
+    assert!(output.stdout.contains(note), "{output:?}");
+}

@@ -32,6 +32,29 @@ struct Kernel {
     sets: BTreeMap<(Table, String), Vec<Element>>,
 }
 
+/// What an operator is to know of NICs that are as they should be, one line each.
+///
+/// # Errors
+/// The folder of records cannot be read.
+pub fn notes(config: &Config) -> Result<Vec<String>> {
+    let mut unchecked = Vec::new();
+    for interface in record::interfaces(&config.state)? {
+        let record = Record::load(&config.state, &interface).ok().flatten();
+        let switched = |step: &Step| matches!(step, Step::SwitchPort { .. });
+        if let Some(record) = record.filter(|record| record.steps.iter().any(switched)) {
+            unchecked.push(format!("{interface} ({})", record.instance));
+        }
+    }
+    if unchecked.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![format!(
+        "note: nothing is checked of what guests on Open vSwitch send, and the switch learns any \
+         source address from them: {}",
+        unchecked.join(", ")
+    )])
+}
+
 /// What differs, one line each; none if nothing does.
 ///
 /// # Errors
