@@ -232,12 +232,14 @@ impl Host {
                 isolated,
                 flood,
                 learning,
+                root_block,
             } => {
                 let index = self.tap()?;
                 let flags = PortFlags {
                     isolated: Some(*isolated),
                     learning: Some(*learning),
                     unicast_flood: Some(*flood),
+                    root_block: Some(*root_block),
                     ..PortFlags::default()
                 };
                 self.rtnetlink.change_port(index, &self.interface, &flags)?;

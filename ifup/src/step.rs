@@ -52,6 +52,9 @@ pub enum Step {
         /// The bridge learns addresses from what it sends.
         #[serde(default = "learns")]
         learning: bool,
+        /// The bridge never takes it for the port to the root of its spanning tree.
+        #[serde(default)]
+        root_block: bool,
     },
     /// The guest's place in the bridge's forwarding table, which it keeps however long it says
     /// nothing, and whatever comes in elsewhere.
@@ -208,14 +211,16 @@ impl fmt::Display for Step {
                 isolated,
                 flood,
                 learning,
+                root_block,
             } => {
                 let on = |flag: &bool| if *flag { "on" } else { "off" };
                 write!(
                     f,
-                    "port isolated {} flood {} learning {}",
+                    "port isolated {} flood {} learning {} root_block {}",
                     on(isolated),
                     on(flood),
-                    on(learning)
+                    on(learning),
+                    on(root_block)
                 )
             }
             Self::Forwarding { mac, .. } => write!(f, "forwarding {mac} static sticky"),

@@ -298,6 +298,48 @@ fn a_guest_that_is_awaited_takes_no_place() {
     }
 }
 
+/// IEEE 802.1D, section 9.3.1: a configuration message of a bridge that would be the root.
+fn bpdu(source: MacAddr) -> Vec<u8> {
+    let mut message = vec![0x42, 0x42, 3, 0, 0, 0, 0, 0];
+    let identifier: Vec<u8> = [0, 0].into_iter().chain(source.octets()).collect();
+    message.extend(&identifier);
+    message.extend([0; 4]);
+    message.extend(&identifier);
+    // port, age, maximum age, hello time and delay, in seconds / 256
+    message.extend([0x80, 1, 0, 0, 20, 0, 2, 0, 15, 0]);
+    let length = u16::try_from(message.len()).unwrap();
+    message.resize(46, 0);
+    ethernet(forwarding_corpus::reserved(0), source, length, &message)
+}
+
+#[test]
+fn a_guest_is_not_the_root_of_a_spanning_tree() {
+    let bridge = Bridge::new("stp_state 1 forward_delay 200");
+    bridge.node.up(&bridged());
+    let root = || {
+        let shown = bridge.node.namespace.ip("-d link show br0").unwrap();
+        let mut words = shown
+            .split_whitespace()
+            .skip_while(|word| *word != "root_port");
+        words.nth(1).unwrap().to_owned()
+    };
+    let speaks = || {
+        for _ in 0..5 {
+            bridge.attacker.send(&bpdu(GUEST.parse().unwrap())).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        root()
+    };
+    assert_eq!(speaks(), "0");
+    // The message is a good one.
+    bridge
+        .node
+        .namespace
+        .sh("bridge link set dev tap0 root_block off")
+        .unwrap();
+    assert_ne!(speaks(), "0");
+}
+
 /// The TAP is up and its guest sends all the time while it is connected, changed and again.
 #[test]
 fn a_guest_takes_no_place_while_it_is_connected() {

@@ -67,6 +67,8 @@ pub struct PortFlags {
     pub hairpin: Option<bool>,
     /// Drop its bridge protocol data units.
     pub guard: Option<bool>,
+    /// Never take it for the port that leads to the root of the spanning tree.
+    pub root_block: Option<bool>,
 }
 
 /// What to change of an interface, in one message. `None` leaves it as it is.
@@ -181,6 +183,7 @@ impl Rtnetlink {
             flags.neighbour_suppression.map(P::NeighSupress),
             flags.hairpin.map(P::HairpinMode),
             flags.guard.map(P::Guard),
+            flags.root_block.map(P::Protect),
         ]
         .into_iter()
         .flatten()
@@ -398,6 +401,7 @@ fn read_port(data: &[u8]) -> PortFlags {
         let field = match attribute.kind() {
             4 => &mut port.hairpin,
             5 => &mut port.guard,
+            6 => &mut port.root_block,
             8 => &mut port.learning,
             9 => &mut port.unicast_flood,
             27 => &mut port.multicast_flood,

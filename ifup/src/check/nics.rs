@@ -186,10 +186,12 @@ impl Kernel {
                     isolated,
                     flood,
                     learning,
+                    root_block,
                 } => link.port.is_some_and(|port| {
                     port.isolated == Some(*isolated)
                         && port.unicast_flood == Some(*flood)
                         && port.learning == Some(*learning)
+                        && port.root_block == Some(*root_block)
                 }),
                 Step::Forwarding { mac, bridge, vlans } => match self.index_of(bridge)? {
                     Some(bridge) => self.has_place(bridge, *mac, vlans, link.index)?,

@@ -46,12 +46,14 @@ pub(super) fn plan(
             vlans: facts.vlans.clone(),
         });
     }
+    let limits_mac = guard.is_some_and(|guard| guard.limits_mac());
     plan.steps.push(Step::Port {
         isolated: config.bridged.isolated,
         flood: place != Place::Fixed,
         learning: place != Place::Fixed,
+        root_block: limits_mac,
     });
-    if guard.is_some_and(|guard| guard.limits_mac()) {
+    if limits_mac {
         plan.shared.push(Step::NoLinkLocalLearn {
             bridge: port.bridge.to_owned(),
             before: facts.no_linklocal_learn,
