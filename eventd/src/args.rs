@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::config;
+use crate::messages::Action;
 
 /// Watches the Ganeti job queue and publishes job progress and instance state over AMQP.
 ///
@@ -49,6 +50,12 @@ pub enum Command {
     MigrateConfig {
         /// `/etc/synnefo/20-snf-cyclades-gtools-backend.conf`.
         file: PathBuf,
+    },
+    /// List, retry or drop messages that cannot be delivered.
+    Messages {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: Action,
     },
     /// Show what the daemon has told, and what waits.
     Status,

@@ -10,8 +10,12 @@ use agents::regular_file::{self, Links};
 
 use crate::config::Config;
 use crate::cursor::Cursor;
+use crate::job::BODY_LIMIT;
 use crate::mastership::Role;
-use crate::publish::{Broker, Host, connect};
+use crate::publish::{Broker, Host, Link, connect};
+
+/// The routing key of what is tried: like that of an operation, for a prefix that is none.
+const CHECK_KEY: &str = "ganeti.-.event.op";
 
 /// Looks at everything and prints a line about each; returns whether all is well.
 ///
@@ -46,12 +50,30 @@ pub fn check(config: &Config) -> std::io::Result<bool> {
     {
         let result = runtime.block_on(async {
             let link = connect(&broker, &host).await.map_err(text)?;
+            let permission = may_publish(&link).await;
             link.close().await;
-            Ok(format!("exchange {:?} is there", broker.exchange))
+            permission.map(|found| format!("exchange {:?} is there, {found}", broker.exchange))
         });
         say(&format!("broker {host}"), result);
     }
     Ok(well)
+}
+
+/// Asks the broker whether messages may be published, as the daemon does, but without a message
+/// for anybody.
+async fn may_publish(link: &Link) -> Result<String, String> {
+    let refused = |refusal| format!("messages may not be published: {refusal}");
+    link.try_permission(CHECK_KEY, 0).await.map_err(refused)?;
+    match link.try_permission(CHECK_KEY, BODY_LIMIT).await {
+        Ok(()) => Ok("messages may be published (tried with one that is refused later)".to_owned()),
+        Err(refusal) => match refusal.size_limit() {
+            Some(limit) => Ok(format!(
+                "messages may be published (tried with one that is refused later) of at most \
+                 {limit} bytes: longer ones go without result and log"
+            )),
+            None => Err(refused(refusal)),
+        },
+    }
 }
 
 fn text(error: impl Display) -> String {

@@ -10,6 +10,8 @@ use agents::outbox;
 use agents::service::config::{self, ConfigError};
 use serde::Deserialize;
 
+use crate::publish::Bounds;
+
 /// Where the configuration is unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/snf-agents/eventd.toml";
 
@@ -136,6 +138,15 @@ pub struct OutboxLimits {
     pub max_mib: u32,
     /// Hours; what is older and not final is dropped.
     pub max_hours: u32,
+    /// Mebibytes of what no queue wants, or the broker refuses for good; above it the oldest is
+    /// dropped, final or not. Never more than `max_mib`.
+    pub parked_max_mib: u32,
+    /// The same, in messages.
+    pub parked_max_messages: u32,
+    /// Hours after which such a message is dropped.
+    pub parked_max_hours: u32,
+    /// The longest pause before the broker is asked again for a queue that wants them, in seconds.
+    pub parked_retry_max: u16,
 }
 
 impl Default for Config {
@@ -179,6 +190,10 @@ impl Default for OutboxLimits {
         Self {
             max_mib: 256,
             max_hours: 24 * 7,
+            parked_max_mib: 64,
+            parked_max_messages: 10_000,
+            parked_max_hours: 24 * 7,
+            parked_retry_max: 60,
         }
     }
 }
@@ -249,6 +264,20 @@ impl Config {
         if let Err((key, value, reason)) = crate::dns::Zones::new(&self.dns) {
             return refuse(key, value, &reason);
         }
+        let outbox = &self.outbox;
+        for (key, value) in [
+            ("outbox.parked_max_mib", outbox.parked_max_mib),
+            ("outbox.parked_max_messages", outbox.parked_max_messages),
+            ("outbox.parked_max_hours", outbox.parked_max_hours),
+            (
+                "outbox.parked_retry_max",
+                u32::from(outbox.parked_retry_max),
+            ),
+        ] {
+            if value == 0 {
+                return refuse(key, "0".to_owned(), "must be at least 1");
+            }
+        }
         if self.outbox.max_mib == 0 {
             return refuse("outbox.max_mib", "0".to_owned(), "must be at least 1");
         }
@@ -266,6 +295,17 @@ impl Config {
     /// See [`Config::takeover_minutes`].
     pub fn takeover(&self) -> Duration {
         Duration::from_secs(u64::from(self.takeover_minutes).saturating_mul(60))
+    }
+
+    /// The bounds of what no queue wants.
+    pub fn bounds(&self) -> Bounds {
+        let outbox = &self.outbox;
+        let mebibytes = outbox.parked_max_mib.min(outbox.max_mib);
+        Bounds {
+            bytes: u64::from(mebibytes) << 20,
+            messages: usize::try_from(outbox.parked_max_messages).unwrap_or(usize::MAX),
+            age: Duration::from_secs(u64::from(outbox.parked_max_hours).saturating_mul(3600)),
+        }
     }
 
     /// The outbox' bounds.
@@ -325,6 +365,11 @@ mod tests {
             ("[amqp]\nexchange_missing = \"cry\"", "exchange_missing"),
             ("[amqp.tls]\nkey_file = \"k\"", "amqp.tls"),
             ("[outbox]\nmax_mib = 0", "outbox.max_mib"),
+            (
+                "[outbox]\nparked_max_messages = 0",
+                "outbox.parked_max_messages",
+            ),
+            ("[outbox]\nparked_retry_max = 0", "outbox.parked_retry_max"),
             ("[dns]\nserver = \"192.0.2.53:53\"", "dns.zone"),
             ("[dns]\nserver = \"192.0.2.53\"", "server"),
             (

@@ -32,6 +32,7 @@ fn work(args: &Args) -> anyhow::Result<bool> {
         Command::Replay { print, jobs } => eventd::replay::replay(&config, jobs, *print)?,
         // done above: our own configuration need not be there yet
         Command::MigrateConfig { .. } => {}
+        Command::Messages { action } => eventd::messages::act(&config, action)?,
         Command::Status => print!("{}", eventd::status::status(&config)),
     }
     Ok(true)

@@ -27,6 +27,18 @@ pub struct Metrics {
     lag: Histogram,
     /// Messages that no queue wanted, and that are kept until one does.
     pub parked: Counter,
+    /// Messages that were dropped because what cannot be delivered has its bounds.
+    pub parked_dropped: Counter,
+    /// Times that a queue or the broker refused a message.
+    pub refused: Counter,
+    /// Messages that the broker refuses for good, set aside.
+    pub dead_letters: Counter,
+    /// Messages that no queue wants, on the disk.
+    pub parked_messages: Gauge,
+    /// Messages that a queue or the broker refuses, on the disk.
+    pub refused_messages: Gauge,
+    /// Messages that are set aside, on the disk.
+    pub dead_letter_messages: Gauge,
     /// Messages that went into the outbox because the broker was away.
     pub spooled: Counter,
     /// Messages that were dropped because the outbox was full.
@@ -84,6 +96,18 @@ impl Default for Metrics {
             counter
         };
         let parked = counter("messages_parked", "Messages that no queue wanted, kept");
+        let parked_dropped = counter(
+            "messages_parked_dropped",
+            "Undeliverable messages, final ones too, dropped because their bounds were reached",
+        );
+        let refused = counter(
+            "messages_refused",
+            "Times that a queue or the broker refused a message",
+        );
+        let dead_letters = counter(
+            "messages_dead_letters",
+            "Messages that the broker refuses for good, set aside",
+        );
         let spooled = counter(
             "messages_spooled",
             "Messages that went into the outbox because the broker was away",
@@ -100,6 +124,15 @@ impl Default for Metrics {
             registry.register(name, help, gauge.clone());
             gauge
         };
+        let parked_messages = gauge("parked_messages", "Messages kept that no queue wants");
+        let refused_messages = gauge(
+            "refused_messages",
+            "Messages kept that a queue or the broker refuses, tried again",
+        );
+        let dead_letter_messages = gauge(
+            "dead_letter_messages",
+            "Messages kept that the broker refuses for good",
+        );
         let connected = gauge("connected", "Whether there is a connection to a broker");
         let master = gauge("master", "Whether this node is the cluster's master");
         let open_jobs = gauge("jobs_open", "Jobs that have not ended");
@@ -120,6 +153,12 @@ impl Default for Metrics {
             confirmed,
             lag,
             parked,
+            parked_dropped,
+            refused,
+            dead_letters,
+            parked_messages,
+            refused_messages,
+            dead_letter_messages,
             spooled,
             dropped,
             rescans,

@@ -21,7 +21,9 @@ use crate::lock::Lock;
 use crate::mastership::Role;
 use crate::metrics::Metrics;
 use crate::pace::Pace;
-use crate::publish::{Backoff, Broker, Host, Link, Next, Outage, Relay, connect};
+use crate::publish::{
+    Backoff, Broker, Host, Link, Next, Outage, Refusal, Relay, Settings, connect,
+};
 use crate::readiness::Readiness;
 use crate::source::{Batch, Extent, Source};
 use crate::watch::{Event, Folders, Watch};
@@ -35,8 +37,11 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often everything in the outbox is looked at, beside what inotify announces.
 const OUTBOX_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often messages that no queue wanted are tried again.
-const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often what cannot be delivered is looked at: an operator may have dropped some.
+const KEPT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// After this, what keeps the outbox waiting because it cannot be written down is sent again.
+const PARKING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often it is written down that another node is the master.
 const OTHER_MASTER_INTERVAL: Duration = Duration::from_secs(60);
@@ -106,12 +111,17 @@ struct Engine {
     cursor_writer: CursorWriter,
     pace: Pace,
     outbox_looked: Instant,
-    probed: Instant,
+    kept_looked: Instant,
+    /// Since when what no queue wanted cannot be written down.
+    parking_failed: Instant,
+    /// Whether the broker has refused something and taken nothing since.
+    refused: bool,
     other_noted: Instant,
     queue_missed: bool,
     broker_outage: Outage,
     disk_outage: Outage,
     parking_outage: Outage,
+    full_outage: Outage,
     watch_outage: Outage,
 }
 
@@ -125,8 +135,14 @@ impl Engine {
         let outbox =
             Outbox::open(outbox_dir).with_context(|| format!("outbox {}", outbox_dir.display()))?;
         let metrics = Metrics::default();
-        let window = usize::from(config.amqp.window);
-        let relay = Relay::new(outbox, origin.clone(), window, metrics.clone())
+        let settings = Settings {
+            origin: origin.clone(),
+            window: usize::from(config.amqp.window),
+            bounds: config.bounds(),
+            parked_pause: Duration::from_secs(u64::from(config.outbox.parked_retry_max)),
+            refused_pause: Duration::from_secs(u64::from(config.amqp.retry_max.max(1))),
+        };
+        let relay = Relay::new(outbox, settings, metrics.clone())
             .with_context(|| format!("outbox {}", outbox_dir.display()))?;
         let watch = Watch::new(&Folders {
             queue: config.queue_dir.clone(),
@@ -165,12 +181,15 @@ impl Engine {
             cursor_writer: CursorWriter::new(config.cursor_file.clone()),
             pace: Pace::new(now),
             outbox_looked: now,
-            probed: now,
+            kept_looked: now,
+            parking_failed: now,
+            refused: false,
             other_noted: now,
             queue_missed: true,
             broker_outage: Outage::default(),
             disk_outage: Outage::default(),
             parking_outage: Outage::default(),
+            full_outage: Outage::default(),
             watch_outage: Outage::default(),
             config: config.clone(),
         })
@@ -185,7 +204,7 @@ impl Engine {
         tracing::info!(node = self.node, "started");
         notify::ready();
         self.look_at_role();
-        let _ = wanted.try_send(());
+        let _ = wanted.try_send(Want::Now);
         loop {
             let ready = self.can_read();
             let wake = tokio::select! {
@@ -210,10 +229,11 @@ impl Engine {
                 Wake::Connected(link) => {
                     self.metrics.connects.inc();
                     self.relay.connected(*link);
-                    self.relay.probe();
-                    if let Some(away) = self.broker_outage.works(Instant::now()) {
-                        tracing::info!("the broker is back after {:.1} s", away.as_secs_f64());
+                    if !self.refused && self.relay.is_idle() {
+                        // there is nothing that the broker could show it with
+                        self.broker_is_back();
                     }
+                    self.relay.try_kept(Instant::now());
                 }
                 Wake::FailedToConnect(reason) => {
                     if self.broker_outage.fails(Instant::now()).is_some() {
@@ -222,7 +242,7 @@ impl Engine {
                     let result = self.relay.failed_to_connect();
                     self.note_disk(result);
                 }
-                Wake::Relay(Next::Refused(reason)) => self.disconnect(&reason, &wanted),
+                Wake::Relay(Next::Refused(refusal)) => self.disconnect(&refusal, &wanted),
                 Wake::Relay(Next::Connection(event)) => self.connection_event(event, &wanted),
                 Wake::Relay(Next::Confirmed) | Wake::More => {}
                 Wake::Tick => self.tick(&wanted),
@@ -232,9 +252,19 @@ impl Engine {
             }
             self.pump();
             self.advance();
+            if self.broker_outage.lasts() && self.relay.is_proven() && !self.relay.is_blocked() {
+                self.broker_is_back();
+            }
         }
         self.farewell().await;
         Ok(())
+    }
+
+    fn broker_is_back(&mut self) {
+        self.refused = false;
+        if let Some(away) = self.broker_outage.works(Instant::now()) {
+            tracing::info!("the broker is back after {:.1} s", away.as_secs_f64());
+        }
     }
 
     fn can_read(&self) -> bool {
@@ -525,22 +555,30 @@ impl Engine {
         note_outage(&mut self.disk_outage, &self.config, result);
     }
 
-    fn disconnect(&mut self, reason: &str, wanted: &mpsc::Sender<()>) {
+    fn disconnect(&mut self, refusal: &Refusal, wanted: &mpsc::Sender<Want>) {
+        let said_no = matches!(refusal, Refusal::Exception { .. });
         if self.broker_outage.fails(Instant::now()).is_some() {
-            tracing::warn!("lost the broker: {reason}; messages wait in the outbox");
+            tracing::warn!("lost the broker: {refusal}; messages wait in the outbox");
         }
+        self.refused |= said_no;
         self.metrics.disconnects.inc();
-        match self.relay.disconnected() {
+        let proven = self.relay.is_proven();
+        match self.relay.disconnected(Some(refusal)) {
             Ok(link) => {
                 drop(link);
                 self.note_disk(Ok(()));
             }
             Err(error) => self.note_disk(Err(error)),
         }
-        let _ = wanted.try_send(());
+        let want = match (proven, said_no) {
+            (true, false) => Want::Now,
+            (true, true) => Want::AfterPause,
+            (false, _) => Want::AfterLongerPause,
+        };
+        let _ = wanted.try_send(want);
     }
 
-    fn connection_event(&mut self, event: Option<lapin::Event>, wanted: &mpsc::Sender<()>) {
+    fn connection_event(&mut self, event: Option<lapin::Event>, wanted: &mpsc::Sender<Want>) {
         match event {
             Some(lapin::Event::ConnectionBlocked(reason)) => {
                 if self.broker_outage.fails(Instant::now()).is_some() {
@@ -555,13 +593,22 @@ impl Engine {
                     tracing::info!("the broker takes messages again after {seconds:.1} s");
                 }
             }
-            Some(lapin::Event::Error(error)) => self.disconnect(&error.to_string(), wanted),
-            None => self.disconnect("the connection ended", wanted),
+            Some(lapin::Event::Error(error)) => {
+                // an exception on a channel on which something was only tried is none of the
+                // connection's
+                if !error.is_amqp_soft_error() || !self.relay.is_open() {
+                    self.disconnect(&Refusal::from(&error), wanted);
+                }
+            }
+            None => {
+                let reason = "the connection ended".to_owned();
+                self.disconnect(&Refusal::Lost(reason), wanted);
+            }
             Some(_) => {}
         }
     }
 
-    fn tick(&mut self, wanted: &mpsc::Sender<()>) {
+    fn tick(&mut self, wanted: &mpsc::Sender<Want>) {
         let now = Instant::now();
         notify::alive();
         self.look_at_role();
@@ -572,7 +619,7 @@ impl Engine {
         let limit = Duration::from_secs(u64::from(self.config.amqp.confirm_timeout));
         if self.relay.oldest(now).is_some_and(|age| age > limit) {
             let reason = format!("no confirm within {} s", limit.as_secs());
-            self.disconnect(&reason, wanted);
+            self.disconnect(&Refusal::Lost(reason), wanted);
         }
         while let Some((seq, entries, written)) = self.stuck.pop_front() {
             self.offer(seq, entries, written);
@@ -583,15 +630,21 @@ impl Engine {
             }
         }
         self.measure();
-        if now.saturating_duration_since(self.probed) > PROBE_INTERVAL {
-            self.probed = now;
-            if self.parking_outage.lasts() {
-                // On a full disk what no queue wanted cannot be kept, and nothing leaves the
-                // outbox either: it is sent again from there, perhaps a queue wants it now.
-                self.parking_outage.works(now);
-                self.disconnect("what no queue wants cannot be kept", wanted);
-            } else {
-                self.relay.probe();
+        if !self.parking_outage.lasts() {
+            self.parking_failed = now;
+            self.relay.try_kept(now);
+        } else if now.saturating_duration_since(self.parking_failed) > PARKING_PATIENCE {
+            // On a full disk what no queue wanted cannot be kept, and nothing leaves the
+            // outbox either: it is sent again from there, perhaps a queue wants it now.
+            self.parking_failed = now;
+            self.parking_outage.works(now);
+            let reason = "what no queue wants cannot be kept".to_owned();
+            self.disconnect(&Refusal::Lost(reason), wanted);
+        }
+        if now.saturating_duration_since(self.kept_looked) > KEPT_INTERVAL {
+            self.kept_looked = now;
+            if let Err(error) = self.relay.look_at_kept() {
+                tracing::error!("outbox: {error}");
             }
         }
         if now.saturating_duration_since(self.outbox_looked) > OUTBOX_INTERVAL {
@@ -632,6 +685,7 @@ impl Engine {
     }
 
     fn look_after_outbox(&mut self) {
+        self.relay.measure();
         if self.config.metrics.is_some()
             && let Ok(usage) = self.relay.usage()
         {
@@ -646,7 +700,10 @@ impl Engine {
         let limits = self.config.limits();
         let result = self.relay.rescan().and_then(|()| self.relay.trim(limits));
         match result {
-            Ok(trimmed) if trimmed.messages() > 0 || trimmed.above > 0 => {
+            Ok(trimmed)
+                if trimmed.messages() > 0
+                    || (trimmed.above > 0 && self.full_outage.fails(Instant::now()).is_some()) =>
+            {
                 tracing::warn!(
                     progress = trimmed.progress,
                     states = trimmed.status,
@@ -654,7 +711,11 @@ impl Engine {
                     "the outbox is full: dropped messages that are not final"
                 );
             }
-            Ok(_) => {}
+            Ok(trimmed) => {
+                if trimmed.above == 0 {
+                    self.full_outage.works(Instant::now());
+                }
+            }
             Err(error) => tracing::error!("outbox: {error}"),
         }
     }
@@ -692,7 +753,7 @@ impl Engine {
             }
             self.pump();
         }
-        match self.relay.disconnected() {
+        match self.relay.disconnected(None) {
             Ok(Some(link)) => link.close().await,
             Ok(None) => {}
             Err(error) => self.note_disk(Err(error)),
@@ -725,11 +786,25 @@ fn note_outage(outage: &mut Outage, config: &Config, result: io::Result<()>) {
     }
 }
 
+/// When a connection is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Want {
+    /// At once: the last one was of use, and broke.
+    Now,
+    /// After a short pause: the last one was of use, and the broker refused something.
+    AfterPause,
+    /// After a pause that is twice as long each time: nothing was confirmed over the last one.
+    AfterLongerPause,
+}
+
 /// Keeps trying the hosts in turn whenever a connection is wanted.
 fn keep_connecting(
     config: &Config,
     node: &str,
-) -> (mpsc::Receiver<Result<Box<Link>, String>>, mpsc::Sender<()>) {
+) -> (
+    mpsc::Receiver<Result<Box<Link>, String>>,
+    mpsc::Sender<Want>,
+) {
     let (link_to, links) = mpsc::channel(1);
     let (wanted, mut wanted_from) = mpsc::channel(1);
     let broker = Broker::new(&config.amqp, node);
@@ -743,14 +818,24 @@ fn keep_connecting(
     let count = hosts.len();
     let mut hosts = hosts.into_iter().cycle();
     tokio::spawn(async move {
-        while wanted_from.recv().await.is_some() {
+        while let Some(want) = wanted_from.recv().await {
+            // A connection alone is no success: the broker may refuse all that comes over it.
+            if want != Want::AfterLongerPause {
+                backoff.reset();
+            }
+            if want != Want::Now {
+                tokio::time::sleep(backoff.pause()).await;
+            }
             let mut failures = 0usize;
             loop {
                 let Some(host) = hosts.next() else { return };
                 match connect(&broker, &host).await {
                     Ok(link) => {
-                        tracing::info!(%host, "connected");
-                        backoff.reset();
+                        if want == Want::AfterLongerPause && failures == 0 {
+                            tracing::debug!(%host, "connected");
+                        } else {
+                            tracing::info!(%host, "connected");
+                        }
                         if link_to.send(Ok(Box::new(link))).await.is_err() {
                             return;
                         }

@@ -11,13 +11,16 @@ use crate::config::Config;
 use crate::cursor::Cursor;
 use crate::lock::Lock;
 use crate::mastership::Role;
-use crate::publish::PARKED;
+use crate::messages::{self, Folder};
+
+/// So many routing keys are named.
+const KEYS_SHOWN: usize = 10;
 
 /// The state, for a person to read; works whether the daemon runs or not.
 pub fn status(config: &Config) -> String {
     let mut text = String::new();
     let mut say = |what: &str, found: String| {
-        let _ = writeln!(text, "{what:<10} {found}");
+        let _ = writeln!(text, "{what:<12} {found}");
     };
     say(
         "daemon",
@@ -59,9 +62,26 @@ pub fn status(config: &Config) -> String {
             .unwrap_or_else(|error| format!("{}: {error}", path.display()))
     };
     say("outbox", folder(&config.outbox_dir));
-    let parked = config.outbox_dir.join(PARKED);
-    if parked.exists() {
-        say("parked", folder(&parked));
+    for kept in [Folder::Parked, Folder::Refused, Folder::DeadLetters] {
+        let path = config.outbox_dir.join(kept.name());
+        if !path.exists() {
+            continue;
+        }
+        say(kept.name(), folder(&path));
+        match messages::keys(config, kept) {
+            Ok(keys) => {
+                let mut keys: Vec<_> = keys.into_iter().collect();
+                keys.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+                let more = keys.len().saturating_sub(KEYS_SHOWN);
+                for (key, count) in keys.into_iter().take(KEYS_SHOWN) {
+                    say("", format!("{key}: {count} messages"));
+                }
+                if more > 0 {
+                    say("", format!("… and {more} more keys"));
+                }
+            }
+            Err(error) => say("", format!("{error:#}")),
+        }
     }
     text
 }

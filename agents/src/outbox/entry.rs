@@ -38,6 +38,9 @@ pub struct Entry {
     /// `x-dry-run`. The bodies of most messages do not say so.
     #[serde(default, skip_serializing_if = "is_false")]
     pub dry_run: bool,
+    /// Why the broker refused it for good, if it did: it is a dead letter then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// The body, as it will be sent.
     pub body: Box<RawValue>,
 }
@@ -56,6 +59,7 @@ impl Entry {
             cluster: None,
             origin: None,
             dry_run: false,
+            refused: None,
             body: serde_json::value::to_raw_value(message)?,
         })
     }
@@ -79,6 +83,7 @@ impl PartialEq for Entry {
             && self.cluster == other.cluster
             && self.origin == other.origin
             && self.dry_run == other.dry_run
+            && self.refused == other.refused
             && self.body.get() == other.body.get()
     }
 }

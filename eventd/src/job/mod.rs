@@ -11,9 +11,11 @@ pub use told::Told;
 
 use agents::ganeti::config_data::InstanceParts;
 use agents::ganeti::job::{Input, Job, Op};
-use agents::message::{EventId, EventTime, Message, NetworkFields};
+use agents::message::{EventId, EventTime, Message};
 use agents::outbox::{Class, Entry};
 use serde_json::Value;
+
+use crate::shorten;
 
 /// What the messages need beside the job itself.
 pub struct Context<'a> {
@@ -27,7 +29,7 @@ pub struct Context<'a> {
 
 /// The longest body of a message, in bytes. Brokers refuse longer ones than some limit (16 MiB in
 /// RabbitMQ 4), and a message that is never taken would hold up all that come after it.
-const BODY_LIMIT: usize = 8 << 20;
+pub(crate) const BODY_LIMIT: usize = 8 << 20;
 
 /// What every message about an opcode says.
 struct Facts<'a> {
@@ -134,27 +136,14 @@ fn bounded(id: EventId, class: Class, mut message: Message) -> Result<Entry, ser
         return Ok(entry);
     }
     tracing::warn!(%id, length, "a message is too long: it goes without its result and log");
-    let (result, logmsg) = match &mut message {
-        Message::Op(op) => (&mut op.result, &mut op.logmsg),
-        Message::Network(network) => (&mut network.result, &mut network.logmsg),
-        Message::Cluster(cluster) => (&mut cluster.result, &mut cluster.logmsg),
-        Message::Heartbeat(heartbeat) => (&mut heartbeat.result, &mut heartbeat.logmsg),
-        Message::Net(_) | Message::Progress(_) => return Ok(entry),
-    };
-    *result = Value::Null;
-    *logmsg = Value::Null;
+    if !shorten::drop_result_and_log(&mut message) {
+        return Ok(entry);
+    }
     let entry = Entry::new(id, class, &message)?;
     if entry.body_bytes().len() <= BODY_LIMIT {
         return Ok(entry);
     }
-    match &mut message {
-        Message::Op(op) => {
-            op.job_fields = Value::Object(serde_json::Map::new());
-            op.tags = Vec::new();
-        }
-        Message::Network(network) => network.job_fields = NetworkFields::default(),
-        _ => {}
-    }
+    shorten::drop_input(&mut message);
     Entry::new(id, class, &message)
 }
 

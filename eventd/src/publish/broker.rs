@@ -4,9 +4,11 @@
 
 use std::fs;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agents::outbox::Entry;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
@@ -14,8 +16,8 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Event};
 use lapin::{ErrorKind, ExchangeKind};
 
-use super::Host;
-use super::confirms::Confirm;
+use super::confirms::{Confirm, Reply};
+use super::{Host, Refusal};
 use crate::config::{Amqp, ExchangeMissing};
 
 /// Where the system keeps the authorities that it trusts.
@@ -58,6 +60,35 @@ const SEQ: &str = "x-seq";
 /// The header of a message about an operation that was only tried.
 const DRY_RUN: &str = "x-dry-run";
 
+/// How long the answer to one message is waited for that is sent alone.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// The broker gives back what no queue wants.
+const MANDATORY: BasicPublishOptions = BasicPublishOptions {
+    mandatory: true,
+    immediate: false,
+};
+
+/// What became of messages that were published one after the other.
+#[derive(Debug)]
+pub(super) struct InTurn {
+    /// So many of the first were taken.
+    pub taken: usize,
+    /// Why the next one was not; `None` if all were.
+    pub stop: Option<Stop>,
+}
+
+/// Why a message was not taken.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// No queue wanted it.
+    Returned,
+    /// A queue refused it.
+    Nacked,
+    /// The broker refused it, or is gone.
+    Refused(Refusal),
+}
+
 /// How to get a connection.
 #[derive(Debug, Clone)]
 pub struct Broker {
@@ -94,7 +125,7 @@ impl Broker {
 
 /// A connection with a channel in confirm mode, and an exchange that is there.
 pub struct Link {
-    connection: Connection,
+    connection: Arc<Connection>,
     channel: Channel,
     exchange: ShortString,
     cloudevents: bool,
@@ -145,7 +176,7 @@ async fn attempt(broker: &Broker, host: &Host) -> Result<Link, BrokerError> {
         .confirm_select(ConfirmSelectOptions::default())
         .await?;
     Ok(Link {
-        connection,
+        connection: Arc::new(connection),
         channel,
         exchange,
         cloudevents: broker.cloudevents,
@@ -206,26 +237,106 @@ impl Link {
         let key = ShortString::from(entry.key.as_str());
         let properties = properties(entry, origin, seq, self.cloudevents);
         let body = entry.body_bytes().to_vec();
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..BasicPublishOptions::default()
-        };
         Box::pin(async move {
             let sent = channel
-                .basic_publish(exchange, key, options, &body, properties)
+                .basic_publish(exchange, key, MANDATORY, &body, properties)
                 .await;
             let confirmation = match sent {
                 Ok(confirm) => confirm.await,
                 Err(error) => Err(error),
             };
-            match confirmation {
-                Ok(Confirmation::Ack(returned)) => {
-                    Ok(returned.map(|message| seq_of(&message.properties).unwrap_or(seq)))
-                }
-                Ok(other) => Err(format!("the broker did not take a message: {other:?}")),
-                Err(error) => Err(error.to_string()),
-            }
+            reply(confirmation, seq)
         })
+    }
+
+    /// Publishes messages on a channel of their own, each when the one before it was taken, and
+    /// stops at the first one that is not: an exception closes that channel alone, and nothing
+    /// more is repeated than the one message.
+    pub(super) fn publish_in_turn(
+        &self,
+        entries: Vec<Entry>,
+        origin: String,
+        first_seq: u64,
+    ) -> BoxFuture<'static, InTurn> {
+        let connection = Arc::clone(&self.connection);
+        let exchange = self.exchange.clone();
+        let cloudevents = self.cloudevents;
+        Box::pin(async move {
+            let mut taken = 0usize;
+            let work = async {
+                let channel = confirming_channel(&connection).await?;
+                for (entry, seq) in entries.iter().zip(first_seq..) {
+                    let properties = properties(entry, &origin, seq, cloudevents);
+                    let sent = channel.basic_publish(
+                        exchange.clone(),
+                        ShortString::from(entry.key.as_str()),
+                        MANDATORY,
+                        entry.body_bytes(),
+                        properties,
+                    );
+                    let answer = tokio::time::timeout(ANSWER_LIMIT, async { sent.await?.await });
+                    let Ok(answer) = answer.await else {
+                        let reason = format!("no confirm within {} s", ANSWER_LIMIT.as_secs());
+                        return Err(Refusal::Lost(reason));
+                    };
+                    let reply = reply(answer, seq)?;
+                    if reply.returned.is_some() {
+                        return Ok(Some(Stop::Returned));
+                    }
+                    if reply.nacked {
+                        return Ok(Some(Stop::Nacked));
+                    }
+                    taken = taken.saturating_add(1);
+                }
+                let _ = channel.close(200, "done".into()).await;
+                Ok(None)
+            };
+            let stop = work
+                .await
+                .unwrap_or_else(|refusal| Some(Stop::Refused(refusal)));
+            InTurn { taken, stop }
+        })
+    }
+
+    /// Finds out, without a message for anybody, whether a message of so many bytes with this key
+    /// may be published: what is sent has an expiration that is none, which brokers refuse (406)
+    /// after they have looked at the size and the permissions. A broker that does not look at the
+    /// expiration has the message without effect: no queue should want the key.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn try_permission(&self, key: &str, length: usize) -> Result<(), Refusal> {
+        let channel = confirming_channel(&self.connection).await?;
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_expiration("none".into());
+        // a JSON document of that length
+        let mut body = b"{}".to_vec();
+        body.resize(length.max(2), b' ');
+        let sent = channel.basic_publish(
+            self.exchange.clone(),
+            ShortString::from(key),
+            MANDATORY,
+            &body,
+            properties,
+        );
+        let answer = tokio::time::timeout(ANSWER_LIMIT, async { sent.await?.await }).await;
+        match answer {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => match Refusal::from(&error) {
+                Refusal::Exception { code: 406, text } if text.contains("expiration") => Ok(()),
+                refusal => Err(refusal),
+            },
+            Err(_) => {
+                let reason = format!("no answer within {} s", ANSWER_LIMIT.as_secs());
+                Err(Refusal::Lost(reason))
+            }
+        }
+    }
+
+    /// Whether messages can be published still.
+    pub fn is_open(&self) -> bool {
+        self.connection.status().connected() && self.channel.status().connected()
     }
 
     /// What happens to the connection itself: the broker blocks it, or it breaks.
@@ -242,6 +353,38 @@ impl Link {
         {
             tracing::debug!("the broker does not answer our goodbye");
         }
+    }
+}
+
+async fn confirming_channel(connection: &Connection) -> Result<Channel, Refusal> {
+    let refusal = |error: lapin::Error| Refusal::from(&error);
+    let channel = connection.create_channel().await.map_err(refusal)?;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await
+        .map_err(refusal)?;
+    Ok(channel)
+}
+
+/// What the broker said of the message with this number.
+fn reply(confirmation: lapin::Result<Confirmation>, seq: u64) -> Result<Reply, Refusal> {
+    let number = |returned: Option<lapin::message::BasicReturnMessage>| {
+        returned.map(|message| seq_of(&message.properties).unwrap_or(seq))
+    };
+    match confirmation {
+        Ok(Confirmation::Ack(returned)) => Ok(Reply {
+            nacked: false,
+            returned: number(returned),
+        }),
+        Ok(Confirmation::Nack(returned)) => Ok(Reply {
+            nacked: true,
+            returned: number(returned),
+        }),
+        Ok(Confirmation::NotRequested) => {
+            let reason = "the channel gives no confirms".to_owned();
+            Err(Refusal::Lost(reason))
+        }
+        Err(error) => Err(Refusal::from(&error)),
     }
 }
 

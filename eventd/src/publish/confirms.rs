@@ -11,9 +11,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// What becomes of a message: `Ok` if the broker confirmed it, with the number of a message that
-/// came back, perhaps this one, perhaps another; else why it did not.
-pub type Confirm = Pin<Box<dyn Future<Output = Result<Option<u64>, String>> + Send>>;
+use super::Refusal;
+
+/// What becomes of a message: `Ok` if the broker said something of it; else why it never will.
+pub type Confirm = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
+
+/// What the broker says of a message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// A queue did not take it (`basic.nack`); others may have.
+    pub nacked: bool,
+    /// The number of a message that came back, perhaps this one, perhaps another.
+    pub returned: Option<u64>,
+}
 
 /// All confirms are looked at so often, while many are awaited: that costs a little for each.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
@@ -28,8 +38,16 @@ pub enum Answer {
     Taken,
     /// No queue wanted it.
     Returned,
+    /// A queue refused it, as one that is full may; others may have taken it.
+    Nacked,
     /// Not sent: it has to go behind others that are parked.
     Behind,
+    /// Not sent: the broker refuses all with its key at the moment.
+    Held,
+    /// Not sent: the broker refuses all that is so long.
+    TooLong,
+    /// Not taken, and written into one of the folders for such messages.
+    Kept,
 }
 
 /// The confirms that are awaited.
@@ -56,10 +74,10 @@ struct Awaited {
 }
 
 enum State {
-    NotSent,
+    NotSent(Answer),
     Open(Confirm),
-    Answered,
-    Failed(String),
+    Answered { nacked: bool },
+    Failed(Refusal),
 }
 
 impl Confirms {
@@ -75,11 +93,11 @@ impl Confirms {
         self.look_at(last, &mut Context::from_waker(Waker::noop()));
     }
 
-    /// Adds a message that keeps its place but does not leave.
-    pub fn push_not_sent(&mut self) {
+    /// Adds a message that keeps its place but does not leave, with the answer that it gets.
+    pub fn push_not_sent(&mut self, answer: Answer) {
         self.all.push_back(Awaited {
             number: 0,
-            state: State::NotSent,
+            state: State::NotSent(answer),
         });
     }
 
@@ -89,11 +107,20 @@ impl Confirms {
         self.unsure && self.open > 0
     }
 
+    /// The places of the messages that were sent and have no answer.
+    pub fn unanswered(&self) -> impl Iterator<Item = usize> + '_ {
+        self.all
+            .iter()
+            .enumerate()
+            .filter(|(_, awaited)| matches!(awaited.state, State::Open(_) | State::Failed(_)))
+            .map(|(place, _)| place)
+    }
+
     /// Ready when the oldest message without an answer has one.
     ///
     /// # Errors
     /// It is none: the message is not confirmed and never will be.
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), String>> {
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
         let before = self.answered;
         self.advance(context);
         if self.answered > before {
@@ -114,8 +141,9 @@ impl Confirms {
         self.answered = self.answered.saturating_sub(1);
         let awaited = self.all.pop_front()?;
         Some(match awaited.state {
-            State::NotSent => Answer::Behind,
+            State::NotSent(answer) => answer,
             _ if self.returned.remove(&awaited.number) => Answer::Returned,
+            State::Answered { nacked: true } => Answer::Nacked,
             _ => Answer::Taken,
         })
     }
@@ -158,7 +186,7 @@ impl Confirms {
             return false;
         };
         let confirm = match &mut awaited.state {
-            State::NotSent | State::Answered => return true,
+            State::NotSent(_) | State::Answered { .. } => return true,
             State::Failed(_) => return false,
             State::Open(confirm) => confirm,
         };
@@ -166,10 +194,10 @@ impl Confirms {
             return false;
         };
         match result {
-            Ok(back) => {
-                self.unsure |= back.is_some();
-                self.returned.extend(back);
-                awaited.state = State::Answered;
+            Ok(Reply { nacked, returned }) => {
+                self.unsure |= returned.is_some();
+                self.returned.extend(returned);
+                awaited.state = State::Answered { nacked };
                 self.open = self.open.saturating_sub(1);
                 true
             }
@@ -186,7 +214,7 @@ mod tests {
     use super::*;
     use tokio::sync::oneshot::{Sender, channel};
 
-    type Say = Sender<Result<Option<u64>, String>>;
+    type Say = Sender<Result<Reply, Refusal>>;
 
     struct Broker {
         confirms: Confirms,
@@ -215,7 +243,20 @@ mod tests {
 
         fn confirm(&mut self, number: usize, back: Option<u64>) {
             let sender = self.open[number].take().unwrap();
-            sender.send(Ok(back)).unwrap();
+            let reply = Reply {
+                nacked: false,
+                returned: back,
+            };
+            sender.send(Ok(reply)).unwrap();
+        }
+
+        fn nack(&mut self, number: usize) {
+            let sender = self.open[number].take().unwrap();
+            let reply = Reply {
+                nacked: true,
+                returned: None,
+            };
+            sender.send(Ok(reply)).unwrap();
         }
 
         fn answers(&mut self) -> Vec<Answer> {
@@ -232,9 +273,9 @@ mod tests {
         assert_eq!(broker.answers(), []);
         broker.confirm(0, None);
         assert_eq!(broker.answers(), [Answer::Taken, Answer::Taken]);
-        broker.confirms.push_not_sent();
-        broker.confirm(2, None);
-        assert_eq!(broker.answers(), [Answer::Taken, Answer::Behind]);
+        broker.confirms.push_not_sent(Answer::Behind);
+        broker.nack(2);
+        assert_eq!(broker.answers(), [Answer::Nacked, Answer::Behind]);
         assert_eq!(broker.answers(), []);
     }
 
@@ -281,12 +322,14 @@ mod tests {
         let mut broker = Broker::new(3);
         let mut context = Context::from_waker(Waker::noop());
         let sender = broker.open[1].take().unwrap();
-        sender.send(Err("refused".to_owned())).unwrap();
+        sender
+            .send(Err(Refusal::Lost("refused".to_owned())))
+            .unwrap();
         assert_eq!(broker.confirms.poll(&mut context), Poll::Pending);
         broker.confirm(0, None);
         assert_eq!(broker.confirms.poll(&mut context), Poll::Ready(Ok(())));
         assert_eq!(broker.answers(), [Answer::Taken]);
-        let refused = Poll::Ready(Err("refused".to_owned()));
+        let refused = Poll::Ready(Err(Refusal::Lost("refused".to_owned())));
         assert_eq!(broker.confirms.poll(&mut context), refused);
         assert_eq!(broker.answers(), []);
     }

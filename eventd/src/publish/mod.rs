@@ -3,12 +3,14 @@
 mod broker;
 mod confirms;
 mod host;
+mod kept;
 mod outage;
-mod parked;
+mod refusal;
 mod relay;
 
 pub use broker::{Broker, BrokerError, Link, connect};
 pub use host::{Backoff, Host};
+pub use kept::{Bounds, DEAD_LETTERS, PARKED, REFUSED, Subject};
 pub use outage::Outage;
-pub use parked::{FOLDER as PARKED, Parked};
-pub use relay::{Next, Relay};
+pub use refusal::{Fault, Refusal};
+pub use relay::{Next, Relay, Settings};
