@@ -681,11 +681,11 @@ impl Engine {
             self.source.cursor().arrears.count()
         };
         Metrics::set(&metrics.jobs_in_arrears, arrears);
+        self.relay.measure();
         Metrics::set(&metrics.unconfirmed, self.relay.unconfirmed());
     }
 
     fn look_after_outbox(&mut self) {
-        self.relay.measure();
         if self.config.metrics.is_some()
             && let Ok(usage) = self.relay.usage()
         {

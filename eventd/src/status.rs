@@ -20,7 +20,7 @@ const KEYS_SHOWN: usize = 10;
 pub fn status(config: &Config) -> String {
     let mut text = String::new();
     let mut say = |what: &str, found: String| {
-        let _ = writeln!(text, "{what:<12} {found}");
+        let _ = writeln!(text, "{what:<10} {found}");
     };
     say(
         "daemon",

@@ -204,7 +204,9 @@ impl Cluster {
     fn run_jobs(&mut self, count: u32, over: Duration) {
         for _ in 0..count {
             self.last += 1;
-            for state in ["queued", "running", "success"] {
+            // many need only end
+            let states = ["queued", "running", "success"];
+            for state in states.iter().skip(if count > 200 { 2 } else { 0 }) {
                 self.write(self.last, &shutdown_job(self.last, state));
             }
             self.age = self.age.saturating_sub(over / count);
@@ -301,32 +303,39 @@ fn a_daemon_that_was_away_before_the_fail_over_tells_what_it_owes_as_the_old_mas
     cluster.stop(1);
 }
 
+fn full_disk_and_fail_over(name: &str, killed: bool) {
+    let mut cluster = Cluster::new(name, 2);
+    cluster.age = MINUTE * 50;
+    cluster.give_small_disk(0, 128);
+    cluster.start(0);
+    cluster.start(1);
+    cluster.run_jobs(500, MINUTE * 48);
+    wait::until_true("the disk to be full", PATIENCE, || {
+        cluster.log(0).contains("cannot write the outbox")
+    })
+    .unwrap();
+    cluster.fail_over_and_wait(1);
+    cluster.run_jobs(20, MINUTE);
+    if killed {
+        cluster.kill(0);
+        cluster.start(0);
+    }
+    let broker = cluster.node.start_broker();
+    let consumer = Consumer::new(&cluster.node.netns, &broker.uri()).unwrap();
+    let all = cluster.expect_all_ends(&consumer, &[]);
+    one_id_for_one_event(&all);
+    cluster.stop(0);
+    cluster.stop(1);
+}
+
 #[test]
 fn what_a_full_disk_and_a_broker_that_was_away_held_back_is_told_after_the_fail_over() {
-    for killed in [false, true] {
-        let mut cluster = Cluster::new("owed-full-disk", 2);
-        cluster.age = MINUTE * 50;
-        cluster.give_small_disk(0, 128);
-        cluster.start(0);
-        cluster.start(1);
-        cluster.run_jobs(500, MINUTE * 48);
-        wait::until_true("the disk to be full", PATIENCE, || {
-            cluster.log(0).contains("cannot write the outbox")
-        })
-        .unwrap();
-        cluster.fail_over_and_wait(1);
-        cluster.run_jobs(20, MINUTE);
-        if killed {
-            cluster.kill(0);
-            cluster.start(0);
-        }
-        let broker = cluster.node.start_broker();
-        let consumer = Consumer::new(&cluster.node.netns, &broker.uri()).unwrap();
-        let all = cluster.expect_all_ends(&consumer, &[]);
-        one_id_for_one_event(&all);
-        cluster.stop(0);
-        cluster.stop(1);
-    }
+    full_disk_and_fail_over("owed-full-disk", false);
+}
+
+#[test]
+fn what_a_full_disk_held_back_is_told_by_an_old_master_that_was_killed() {
+    full_disk_and_fail_over("owed-full-killed", true);
 }
 
 #[test]

@@ -30,6 +30,9 @@ const FILES_LIMIT: usize = 32;
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
 
+/// So many jobs are remembered of a key; then the oldest are forgotten.
+const JOBS_LIMIT: usize = 20_000;
+
 /// What a file takes of the disk, at least.
 const BLOCK: u64 = 4096;
 
@@ -436,6 +439,9 @@ impl Kept {
         line.files.insert(name.clone(), entries.len());
         line.jobs
             .extend(entries.iter().filter_map(|entry| Subject::of(entry).job));
+        while line.jobs.len() > JOBS_LIMIT {
+            line.jobs.pop_first();
+        }
     }
 
     /// [`Kept::note`], and removes the file that a single message about an instance's NICs
@@ -507,7 +513,9 @@ impl Kept {
         if let Some(line) = self.lines.get_mut(key) {
             line.files.retain(|name, _| !small.contains(name));
             line.files.extend(written);
-            line.nics.retain(|_, name| !small.contains(name));
+            let files = &line.files;
+            line.nics
+                .retain(|_, name| files.contains_key(name) && !small.contains(name));
         }
         Ok(())
     }
@@ -558,4 +566,143 @@ fn batches(entries: &[Entry]) -> Vec<&[Entry]> {
         rest = more;
     }
     batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agents::message::{EventId, Message};
+
+    fn entry(body: &serde_json::Value, number: u64) -> Entry {
+        let message = Message::parse(body.to_string().as_bytes()).unwrap();
+        let id = EventId::of_parts(&[&number.to_string()]);
+        Entry::new(id, Class::Final, &message).unwrap()
+    }
+
+    fn nics(instance: &str, number: u64) -> Entry {
+        let body = serde_json::json!({"type": "ganeti-net-status", "event_time": [number, 0],
+            "instance": instance, "nics": []});
+        entry(&body, number)
+    }
+
+    fn end(job: u64) -> Entry {
+        let body = serde_json::json!({"type": "ganeti-op-status", "event_time": [job, 0],
+            "instance": "snf-1", "operation": "OP_INSTANCE_SHUTDOWN", "status": "success",
+            "jobId": job, "cluster": "c", "logmsg": null, "result": null, "job_fields": {},
+            "tags": []});
+        entry(&body, job)
+    }
+
+    fn kept(scratch: &std::path::Path) -> Kept {
+        let outbox = Outbox::open(&scratch.join("outbox")).unwrap();
+        let (first, longest) = (Duration::from_secs(5), Duration::from_secs(60));
+        Kept::open(&outbox, PARKED, first, longest).unwrap()
+    }
+
+    /// All that is in the folder, in its order.
+    fn all(kept: &Kept) -> Vec<Entry> {
+        let names = kept.outbox.list().unwrap();
+        let read = |name| kept.outbox.read(name).unwrap();
+        names.iter().flat_map(read).collect()
+    }
+
+    #[test]
+    fn files_are_joined_in_their_order_and_nothing_final_goes() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut parked = kept(scratch.path());
+        for job in 0..1000 {
+            parked.keep(std::iter::once(&end(job))).unwrap();
+        }
+        let jobs: Vec<_> = all(&parked)
+            .iter()
+            .map(|one| Subject::of(one).job)
+            .collect();
+        assert_eq!(jobs, (0..1000).map(Some).collect::<Vec<_>>());
+        let files = parked.outbox.list().unwrap().len();
+        assert!(files <= FILES_LIMIT + 1000 / BATCH + 1, "{files} files");
+        assert_eq!(parked.messages(), 1000);
+        // and it is the same to the next process
+        assert_eq!(kept(scratch.path()).messages(), 1000);
+    }
+
+    #[test]
+    fn of_the_nics_of_an_instance_the_last_word_stays() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut parked = kept(scratch.path());
+        for number in 0..500 {
+            let instance = format!("snf-{}", number % 7);
+            parked
+                .keep(std::iter::once(&nics(&instance, number)))
+                .unwrap();
+        }
+        assert!(
+            parked.messages() <= 7 + FILES_LIMIT,
+            "{}",
+            parked.messages()
+        );
+        let mut last: BTreeMap<String, String> = BTreeMap::new();
+        for one in all(&parked) {
+            let body: serde_json::Value = serde_json::from_str(one.body.get()).unwrap();
+            last.insert(
+                body["instance"].to_string(),
+                body["event_time"][0].to_string(),
+            );
+        }
+        let expected: Vec<_> = (493..500).map(|number: u64| number.to_string()).collect();
+        let mut got: Vec<_> = last.into_values().collect();
+        got.sort_unstable();
+        assert_eq!(got, expected);
+        // many at once count once as well
+        let many: Vec<_> = (1000..1100).map(|number| nics("snf-1", number)).collect();
+        let (keeping, _) = parked.keep(many.iter()).unwrap();
+        assert_eq!(keeping.kept, 1);
+    }
+
+    #[test]
+    fn the_oldest_goes_beyond_the_bounds() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut parked = kept(scratch.path());
+        for job in 0..600 {
+            parked.keep(std::iter::once(&end(job))).unwrap();
+        }
+        let bounds = Bounds {
+            bytes: u64::MAX,
+            messages: 300,
+            age: Duration::from_secs(3600),
+        };
+        let dropped: usize = parked.bound(bounds).unwrap().into_values().sum();
+        assert_eq!(parked.messages(), 600 - dropped);
+        assert!(parked.messages() <= 300);
+        let newest = all(&parked).last().map(|one| Subject::of(one).job);
+        assert_eq!(newest, Some(Some(599)));
+        let bytes = Bounds {
+            bytes: 8192,
+            ..bounds
+        };
+        parked.bound(bytes).unwrap();
+        assert!(parked.outbox.list().unwrap().len() <= 2);
+        std::thread::sleep(Duration::from_millis(5));
+        let age = Bounds {
+            age: Duration::from_millis(1),
+            ..bounds
+        };
+        parked.bound(age).unwrap();
+        assert_eq!((parked.messages(), all(&parked).len()), (0, 0));
+    }
+
+    #[test]
+    fn a_key_is_tried_ever_less_often() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut parked = kept(scratch.path());
+        parked.keep(std::iter::once(&end(1))).unwrap();
+        let start = Instant::now();
+        let tried: Vec<u64> = (0..300)
+            .filter(|second| {
+                let now = start + Duration::from_secs(*second);
+                !parked.due(now, 10).is_empty()
+            })
+            .collect();
+        let pauses: Vec<u64> = tried.windows(2).map(|two| two[1] - two[0]).collect();
+        assert_eq!(pauses, [10, 20, 40, 60, 60, 60]);
+    }
 }
