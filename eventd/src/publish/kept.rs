@@ -94,6 +94,8 @@ pub struct Kept {
     lines: BTreeMap<RoutingKey, Line>,
     first_pause: Duration,
     longest_pause: Duration,
+    /// The number in the name of the last file that others were joined in.
+    joined: u32,
 }
 
 /// The messages of one key.
@@ -142,6 +144,7 @@ impl Kept {
             lines: BTreeMap::new(),
             first_pause,
             longest_pause,
+            joined: 0,
         };
         kept.look()?;
         Ok(kept)
@@ -490,25 +493,29 @@ impl Kept {
             entries.extend(self.read(key, name).unwrap_or_default());
         }
         let (entries, _) = without_superseded(entries);
-        // The new files have the names of old ones, so that the order stays; a crash in between
-        // leaves some messages twice.
+        // The new files have the times of old ones, so that the order stays, but names of their
+        // own: who has read an old one, to send or to drop what was in it, must not take its
+        // place for it. A crash in between leaves some messages twice.
         let mut names = small.iter().rev();
         let mut written = BTreeMap::new();
         for batch in batches(&entries) {
             let Some(name) = names.next() else {
                 return Ok(()); // there are fewer of them than of the small ones
             };
-            let name = FileName {
+            let mut name = FileName {
+                producer: std::process::id(),
                 kind: Kind::Batch,
                 ..name.clone()
             };
+            while small.contains(&name) || self.outbox.path(&name).exists() {
+                self.joined = self.joined.wrapping_add(1) % 1_000_000;
+                name.number = self.joined;
+            }
             self.outbox.keep(&name, batch)?;
             written.insert(name, batch.len());
         }
         for name in &small {
-            if !written.contains_key(name) {
-                self.outbox.remove(name)?;
-            }
+            self.outbox.remove(name)?;
         }
         if let Some(line) = self.lines.get_mut(key) {
             line.files.retain(|name, _| !small.contains(name));
@@ -623,6 +630,29 @@ mod tests {
         assert_eq!(parked.messages(), 1000);
         // and it is the same to the next process
         assert_eq!(kept(scratch.path()).messages(), 1000);
+    }
+
+    /// A file that was read, to be sent, may be joined with others before what was sent of it
+    /// is taken out.
+    #[test]
+    fn what_was_sent_takes_nothing_else_with_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut refused = kept(scratch.path());
+        let key = end(0).key;
+        refused.keep(std::iter::once(&end(0))).unwrap();
+        let (_, name) = refused
+            .most_due(Instant::now() + Duration::from_secs(60))
+            .unwrap();
+        assert_eq!(refused.read(&key, &name).unwrap().len(), 1);
+        for job in 1..100 {
+            refused.keep(std::iter::once(&end(job))).unwrap();
+        }
+        refused.keep_rest(&key, &name, &[]).unwrap();
+        let left: BTreeSet<_> = all(&refused)
+            .iter()
+            .filter_map(|one| Subject::of(one).job)
+            .collect();
+        assert!((1..100).all(|job| left.contains(&job)), "{left:?}");
     }
 
     #[test]
