@@ -553,6 +553,82 @@ fn a_server_is_resized_and_gets_and_loses_a_floating_address() {
     });
 }
 
+/// The parameters that other operations bring along hold for one start, or were never applied; a
+/// dry run has done nothing.
+#[test]
+fn other_operations_change_no_flavor_and_a_dry_run_changes_nothing() {
+    isolated(async |site| {
+        let broker = site.broker();
+        let central = site.central().await;
+        let agents = Agents::connect(&broker).await;
+        served(&broker, "op").await;
+        let id = central.create("web", &["bridged"]).await;
+        let instance = format!("snf-{id}");
+        let create = central.rapi.last().job.unwrap();
+        for message in story("OP_INSTANCE_CREATE", &instance, create, "10.66.1.2") {
+            agents.send("op", &message).await;
+        }
+        until("ACTIVE", async || {
+            central.server(&id).await["status"] == "ACTIVE"
+        })
+        .await;
+        let before = central.server(&id).await;
+        let small = central.id_of("/compute/v2.0/flavors", "small").await;
+        assert_ne!(before["flavor"]["id"], json!(small));
+        let mut job = create;
+        let mut sent = async |operation: &str, fields: Value, tags: Value, dry_run: bool| {
+            job += 1;
+            let mut message = story("OP_INSTANCE_SHUTDOWN", &instance, job, "");
+            let mut message = message.pop().unwrap();
+            message["operation"] = json!(operation);
+            message["job_fields"] = fields;
+            message["tags"] = tags;
+            if dry_run {
+                agents.send_dry_run("op", &message).await;
+            } else {
+                agents.send("op", &message).await;
+            }
+        };
+        let bigger = json!({"nics": [["add", -1, {}]], "disks": [], "hvparams": {},
+            "beparams": {"vcpus": 2, "minmem": 256, "maxmem": 256}});
+        for operation in [
+            "OP_INSTANCE_STARTUP",
+            "OP_INSTANCE_REBOOT",
+            "OP_INSTANCE_MIGRATE",
+            "OP_INSTANCE_REINSTALL",
+            "OP_INSTANCE_GROW_DISK",
+            "OP_INSTANCE_LATER",
+        ] {
+            sent(operation, bigger.clone(), json!([]), false).await;
+        }
+        // Told with a mark outside the body, or inside of it, as tag operations do.
+        let none = json!({});
+        let mark = json!({"dry_run": true});
+        let odd = json!({"dry_run": true, "beparams": bigger["beparams"]});
+        for operation in [
+            "OP_INSTANCE_SHUTDOWN",
+            "OP_INSTANCE_REMOVE",
+            "OP_INSTANCE_SET_PARAMS",
+        ] {
+            sent(operation, none.clone(), json!([]), true).await;
+            sent(operation, odd.clone(), json!([]), false).await;
+        }
+        let label = json!(["cyclades:user:dry"]);
+        sent("OP_TAGS_SET", mark.clone(), label.clone(), false).await;
+        sent("OP_TAGS_SET", none.clone(), label, true).await;
+        let last = json!(["cyclades:user:last"]);
+        sent("OP_TAGS_SET", json!({"dry_run": false}), last, false).await;
+        until("the last message", async || {
+            central.server(&id).await["tags"] == json!(["last"])
+        })
+        .await;
+        let after = central.server(&id).await;
+        for field in ["status", "flavor", "addresses", "SNF:task_state"] {
+            assert_eq!(after[field], before[field], "{field}");
+        }
+    });
+}
+
 /// All that messages change.
 async fn contents(url: &str) -> Vec<String> {
     let database = Database::connect(url).await.unwrap();

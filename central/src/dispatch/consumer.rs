@@ -61,6 +61,10 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// More often than any message is ever delivered: RabbitMQ 4 would drop it after twenty.
 const DELIVERY_LIMIT: i64 = i32::MAX as i64;
 
+/// The header of a message about an operation that was only tried (`--dry-run`): most bodies do
+/// not say so.
+const DRY_RUN: &str = "x-dry-run";
+
 /// How long what is done waits for more, to be acknowledged together.
 const ACKNOWLEDGE: Duration = Duration::from_millis(5);
 
@@ -451,6 +455,13 @@ impl Arrival {
         Self { delivery, message }
     }
 
+    /// Whether the header of our agents says that the operation was only tried.
+    fn is_dry_run(&self) -> bool {
+        let headers = self.delivery.properties.headers().as_ref();
+        let value = headers.and_then(|headers| headers.inner().get(DRY_RUN));
+        value == Some(&AMQPValue::Boolean(true))
+    }
+
     /// Which of so many lanes it takes.
     fn lane(&self, lanes: usize) -> usize {
         let mut hasher = DefaultHasher::new();
@@ -609,6 +620,7 @@ fn outcome(result: &Result<Applied, RouteError>) -> &'static str {
         Ok(Applied::Yes) => "applied",
         Ok(Applied::Stale) => "stale",
         Ok(Applied::NotOurs) => "not ours",
+        Ok(Applied::DryRun) => "dry run",
         Err(RouteError::Poison(_)) => "dead letter",
         Err(RouteError::Transient(_)) => "failed",
         Err(RouteError::MustAsk) => "set aside",
@@ -630,11 +642,19 @@ async fn handle(
     loop {
         let begun = Instant::now();
         let result = match &arrival.message {
+            Ok(message) if arrival.is_dry_run() && !matches!(message, Message::Heartbeat(_)) => {
+                Ok(Applied::DryRun)
+            }
             Ok(message) => route::apply(ganeti, message, asking).await,
             Err(error) => Err(RouteError::Poison(error.to_string())),
         };
         metrics::message(queue, outcome(&result), begun.elapsed());
         match result {
+            Ok(Applied::DryRun) => {
+                let key = &delivery.routing_key;
+                tracing::info!(%queue, %key, "an operation that was only tried: not applied");
+                return Ok(());
+            }
             Ok(Applied::Yes | Applied::Stale | Applied::NotOurs) => return Ok(()),
             Err(RouteError::Poison(reason)) => {
                 tracing::error!(%queue, key = %delivery.routing_key, %reason, "dead letter");

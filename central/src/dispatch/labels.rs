@@ -37,7 +37,8 @@ pub fn is_shown(row: &server_tag::Model) -> bool {
     row.wanted.unwrap_or(row.live)
 }
 
-/// Applies the end of a job that set (`OP_TAGS_SET`) or took (`OP_TAGS_DEL`) `tags`.
+/// Applies the end of a job that set (`OP_TAGS_SET`) or took (`OP_TAGS_DEL`) `tags`, or that
+/// created the instance with them.
 ///
 /// # Errors
 /// The database fails.
@@ -50,7 +51,7 @@ pub async fn apply(
     tags: &[String],
 ) -> Result<bool, DbErr> {
     let live = match opcode {
-        "OP_TAGS_SET" => true,
+        "OP_TAGS_SET" | "OP_INSTANCE_CREATE" => true,
         "OP_TAGS_DEL" => false,
         _ => return Ok(false),
     };

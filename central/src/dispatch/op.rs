@@ -42,6 +42,9 @@ pub async fn apply(
     let Some(id) = ganeti.naming.instance_id(&message.instance) else {
         return Ok(Applied::NotOurs);
     };
+    if message.says_dry_run() {
+        return Ok(Applied::DryRun);
+    }
     if !status.is_final() {
         return advance(ganeti, id, message, status).await;
     }
@@ -65,7 +68,7 @@ pub async fn apply(
             return Ok(Applied::Yes);
         }
     }
-    let shape = shape(&message.job_fields);
+    let shape = shape(message);
     let event = Event {
         order: Order::new(message.job_id, status, message.event_time),
         status,
@@ -329,9 +332,13 @@ pub async fn note(
     Ok(())
 }
 
-/// Processors and MiB, if a modification gave the instance both.
-fn shape(fields: &Value) -> Option<(i64, i64)> {
-    let params = fields.get("beparams")?;
+/// Processors and MiB, if a creation or modification gave the instance both. Those of other
+/// operations hold for one start alone, or say nothing at all.
+fn shape(message: &OpMessage) -> Option<(i64, i64)> {
+    if !message.tells_parameters() {
+        return None;
+    }
+    let params = message.job_fields.get("beparams")?;
     let vcpus = params.get("vcpus")?.as_i64()?;
     let ram = params
         .get("maxmem")

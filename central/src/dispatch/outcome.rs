@@ -14,6 +14,8 @@ pub enum Applied {
     Stale,
     /// It is about an object that is not ours, or no more.
     NotOurs,
+    /// Ganeti only tried the operation: nothing has changed.
+    DryRun,
 }
 
 /// Why a message was not applied.

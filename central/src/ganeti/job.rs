@@ -28,6 +28,9 @@ pub fn tell(job: &Value, cluster: &str) -> Vec<Told> {
         .filter_map(|(index, (op, status))| {
             let status = status.as_str()?;
             let operation = op.get("OP_ID")?.as_str()?;
+            if op.get("dry_run") == Some(&Value::Bool(true)) {
+                return None;
+            }
             let event_time = time(job, status)?;
             let result = list("opresult")
                 .and_then(|results| results.get(index))
@@ -46,8 +49,14 @@ pub fn tell(job: &Value, cluster: &str) -> Vec<Told> {
                     job_fields: NetworkFields::default(),
                 })));
             }
+            // As eventd has it: of others they hold for one start alone.
+            let tells_parameters =
+                matches!(operation, "OP_INSTANCE_CREATE" | "OP_INSTANCE_SET_PARAMS");
             let mut fields = serde_json::Map::new();
-            if let Some(params) = op.get("beparams").filter(|params| params.is_object()) {
+            if let Some(params) = op.get("beparams")
+                && tells_parameters
+                && params.is_object()
+            {
                 fields.insert("beparams".to_owned(), params.clone());
             }
             let is_tags = matches!(operation, "OP_TAGS_SET" | "OP_TAGS_DEL");
@@ -172,6 +181,34 @@ mod tests {
         assert_eq!(op.instance, "snf-1");
         assert_eq!(op.operation, "OP_INSTANCE_CREATE");
         assert_eq!(op.job_id, 7);
+    }
+
+    #[test]
+    fn a_dry_run_tells_nothing_and_only_a_modification_brings_parameters() {
+        let told = |operation: &str, dry_run: Value| {
+            let job = json!({"id": 3, "opstatus": ["success"], "end_ts": [1, 0], "ops": [
+                {"OP_ID": operation, "instance_name": "snf-1", "network_name": "snf-net-1",
+                 "dry_run": dry_run, "beparams": {"vcpus": 4, "maxmem": 4096}}]});
+            tell(&job, "c")
+        };
+        for operation in ["OP_INSTANCE_SHUTDOWN", "OP_NETWORK_REMOVE"] {
+            assert_eq!(told(operation, json!(true)), []);
+            assert_eq!(told(operation, json!(false)).len(), 1);
+            assert_eq!(told(operation, Value::Null).len(), 1);
+        }
+        for (operation, brings) in [
+            ("OP_INSTANCE_STARTUP", false),
+            ("OP_INSTANCE_REBOOT", false),
+            ("OP_INSTANCE_SET_PARAMS", true),
+            ("OP_INSTANCE_CREATE", true),
+        ] {
+            let all = told(operation, json!(false));
+            let [Told::Op(op)] = all.as_slice() else {
+                panic!("{all:?}");
+            };
+            let has = op.job_fields.get("beparams").is_some();
+            assert_eq!(has, brings, "{operation}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use harness::netns::Netns;
 use harness::rabbitmq::{Place, RabbitMq};
 use harness::scratch::Scratch;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
 };
@@ -91,13 +91,29 @@ impl Agents {
     }
 
     pub async fn send_raw(&self, key: &str, body: &[u8]) {
+        let headers = FieldTable::default();
+        self.send_with(key, body, headers).await;
+    }
+
+    /// Sends a message about an operation that Ganeti only tried.
+    pub async fn send_dry_run(&self, topic: &str, message: &Value) {
+        let key = format!("ganeti.snf.event.{topic}");
+        let mut headers = FieldTable::default();
+        headers.insert("x-dry-run".into(), AMQPValue::Boolean(true));
+        let body = message.to_string();
+        self.send_with(&key, body.as_bytes(), headers).await;
+    }
+
+    async fn send_with(&self, key: &str, body: &[u8], headers: FieldTable) {
         self.channel
             .basic_publish(
                 "ganeti".into(),
                 key.into(),
                 BasicPublishOptions::default(),
                 body,
-                BasicProperties::default().with_delivery_mode(2),
+                BasicProperties::default()
+                    .with_delivery_mode(2)
+                    .with_headers(headers),
             )
             .await
             .unwrap()
