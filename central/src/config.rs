@@ -10,7 +10,9 @@ use agents::ganeti::names::Names;
 use agents::service::config::{self, ConfigError};
 use serde::Deserialize;
 
+use crate::ganeti::image::check_folder;
 use crate::model::database::ACQUIRE_TIMEOUT;
+
 pub use crate::reconcile::memory::Limit;
 
 /// Where the configuration is read from unless `--config` says otherwise.
@@ -536,6 +538,10 @@ impl Config {
                 })
             }
         };
+        for folder in &file.images.sources {
+            check_folder(folder)
+                .map_err(|reason| bad("images.sources", folder, reason.to_owned()))?;
+        }
         let names = Names::new(&file.ganeti.prefix)
             .map_err(|error| bad("ganeti.prefix", &file.ganeti.prefix, error.to_string()))?;
         let metrics = match &file.metrics {

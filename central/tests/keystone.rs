@@ -239,12 +239,25 @@ async fn who_has_a_token_of_keystones_works_here() {
     get(&central, &elsewhere, &path)
         .await
         .fault(404, "itemNotFound");
-    // Roles: one that administers, one that is not let in; and a token for no project.
+    // Roles: one that administers the project, and nothing else unless the project is said to be
+    // the operators'; one that is not let in; and a token for no project.
     let root = keystone.log_in("root", Some("garden")).await;
     get(&central, &root, &path).await.expect(200);
+    get(&central, &root, "/identity/v3/users").await.expect(200);
+    get(&central, &root, "/compute/v2.0/os-hosts")
+        .await
+        .fault(403, "forbidden");
+    central.stop().await;
+    let garden = ids["garden"].as_str().unwrap().to_owned();
+    let config = central.config.keystone.as_mut().unwrap();
+    config.admin_projects = vec![garden];
+    let mut central = Central::again(central).await;
     get(&central, &root, "/compute/v2.0/os-hosts")
         .await
         .expect(200);
+    get(&central, &alice, "/compute/v2.0/os-hosts")
+        .await
+        .fault(403, "forbidden");
     let eve = keystone.log_in("eve", Some("garden")).await;
     let message = get(&central, &eve, SERVERS).await.fault(403, "forbidden");
     assert!(message.contains("reader"), "{message}");

@@ -79,7 +79,7 @@ async fn what_is_there_is_listed_for_people_and_for_programs() {
     let quota: Value = serde_json::from_str(&quota).unwrap();
     assert_eq!(
         quota[0],
-        json!({"resource": "servers", "used": 0, "most": 2})
+        json!({"resource": "servers", "used": 0, "most": 2, "granted": 2})
     );
 }
 

@@ -1,13 +1,14 @@
 //! `snf-central check`: can this configuration work?
 
 use anyhow::bail;
-use sea_orm::EntityTrait;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use crate::api::identity::keystone::Keystone;
 use crate::config::Config;
+use crate::ganeti::image::check_parameters;
 use crate::ganeti::measurement;
 use crate::model::database;
-use crate::model::entity::backend;
+use crate::model::entity::{backend, image};
 use crate::serve;
 
 /// Tries the database and every cluster, and says what it found.
@@ -30,6 +31,20 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     if let Some(keystone) = config.keystone.clone() {
         Keystone::new(keystone)?.check().await?;
         println!("keystone: ok");
+    }
+    let images = image::Entity::find()
+        .filter(image::Column::DeletedAt.is_null())
+        .all(&database)
+        .await?;
+    let mut failures = 0;
+    for image in images {
+        if let Err(error) = check_parameters(&image.source, &image.format) {
+            failures += 1;
+            println!("image {} ({}): {error}", image.id, image.name);
+        }
+    }
+    if failures > 0 {
+        bail!("no server can be made from {failures} images");
     }
     let ganeti = serve::submitter(config, database);
     let mut failures = 0;

@@ -18,7 +18,7 @@ use crate::api::caller::digest;
 use crate::api::identity::passwords;
 use crate::api::quota::{Resource, UNLIMITED};
 use crate::config::Config;
-use crate::ganeti::image::{DiskFormat, check_source};
+use crate::ganeti::image::check_parameters;
 use crate::ganeti::pools;
 use crate::model::entity::{
     backend, flavor, image, membership, network, project, quota, subnet, token, user,
@@ -510,13 +510,7 @@ async fn flavor(transaction: &DatabaseTransaction, entry: &FlavorSeed) -> anyhow
 }
 
 async fn image(transaction: &DatabaseTransaction, entry: &ImageSeed) -> anyhow::Result<()> {
-    // An OS definition that makes images by itself needs neither.
-    if !entry.source.is_empty() {
-        check_source(&entry.source)?;
-    }
-    if !entry.format.is_empty() {
-        DiskFormat::parse(&entry.format)?;
-    }
+    check_parameters(&entry.source, &entry.format)?;
     let found = image::Entity::find()
         .filter(image::Column::Name.eq(entry.name.as_str()))
         .filter(image::Column::DeletedAt.is_null())

@@ -118,6 +118,10 @@ pub enum Privilege {
     ImagesOfProject,
     /// To manage the memberships, and to read and set the limits, of other projects.
     OtherProjects,
+    /// To look up users other than oneself, to make members of them.
+    OtherUsers,
+    /// To set limits of the project within the granted ones.
+    LimitsOfProject,
     /// To grant limits to projects.
     GrantedLimits,
     /// To read what clusters say of failures, with names of nodes and paths.
@@ -128,7 +132,9 @@ impl Privilege {
     /// The least role with this privilege.
     pub const fn role(self) -> Role {
         match self {
-            Self::ImagesOfProject => Role::ProjectAdministrator,
+            Self::ImagesOfProject | Self::OtherUsers | Self::LimitsOfProject => {
+                Role::ProjectAdministrator
+            }
             Self::TokensOfOthers
             | Self::HiddenFlavors
             | Self::PublicNetworks
@@ -151,6 +157,8 @@ impl Privilege {
             Self::AnyImageSource => "images from this source",
             Self::ImagesOfProject => "images that other users have registered",
             Self::OtherProjects => "other projects",
+            Self::OtherUsers => "other users",
+            Self::LimitsOfProject => "limits of the project",
             Self::GrantedLimits => "limits above those that the project was granted",
             Self::ClusterMessages => "the messages of the clusters",
         }

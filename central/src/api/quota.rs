@@ -19,8 +19,8 @@ use super::fault::Fault;
 use super::task::{REBOOTING, RESIZING, STARTING};
 use crate::dispatch::machine;
 use crate::model::entity::{
-    address, flavor, image, intent, keypair, network, port, project, quota, server, subnet, user,
-    volume,
+    address, flavor, image, intent, keypair, network, port, project, project_limit, quota, server,
+    subnet, user, volume,
 };
 
 /// What is counted.
@@ -256,11 +256,11 @@ impl Limits {
     }
 }
 
-/// Reads the limits of a project.
+/// Reads the limits that a project was granted.
 ///
 /// # Errors
 /// The database fails.
-pub async fn limits(database: &impl ConnectionTrait, project_id: &str) -> Result<Limits, DbErr> {
+pub async fn granted(database: &impl ConnectionTrait, project_id: &str) -> Result<Limits, DbErr> {
     let rows = quota::Entity::find()
         .filter(quota::Column::ProjectId.eq(project_id))
         .all(database)
@@ -270,6 +270,41 @@ pub async fn limits(database: &impl ConnectionTrait, project_id: &str) -> Result
             .map(|row| (row.resource, row.most))
             .collect(),
     ))
+}
+
+/// Reads the limits of a project that are in force: of the granted ones and those that its
+/// administrators have set, the lower ones.
+///
+/// # Errors
+/// The database fails.
+pub async fn limits(database: &impl ConnectionTrait, project_id: &str) -> Result<Limits, DbErr> {
+    let granted = granted(database, project_id).await?;
+    lowered(database, project_id, &granted).await
+}
+
+/// [`limits`] of a project whose granted limits are known.
+///
+/// # Errors
+/// The database fails.
+pub async fn lowered(
+    database: &impl ConnectionTrait,
+    project_id: &str,
+    granted: &Limits,
+) -> Result<Limits, DbErr> {
+    let mut limits = granted.0.clone();
+    let own = project_limit::Entity::find()
+        .filter(project_limit::Column::ProjectId.eq(project_id))
+        .all(database)
+        .await?;
+    for row in own {
+        let resource = Resource::ALL
+            .into_iter()
+            .find(|known| known.name() == row.resource);
+        let granted = resource.and_then(|resource| granted.of(resource));
+        let most = granted.map_or(row.most, |granted| row.most.min(granted));
+        limits.insert(row.resource, most);
+    }
+    Ok(Limits(limits))
 }
 
 /// Counts what a project has, and the keypairs that its user has.

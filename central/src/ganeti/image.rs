@@ -97,6 +97,39 @@ fn excerpt(text: &str) -> String {
     text.chars().take(100).collect()
 }
 
+/// Checks the source and the disk format of an image; one without a source or a format is made by
+/// an OS definition that needs none.
+///
+/// # Errors
+/// [`ImageError`].
+pub fn check_parameters(source: &str, format: &str) -> Result<(), ImageError> {
+    if !source.is_empty() {
+        check_source(source)?;
+    }
+    if !format.is_empty() {
+        DiskFormat::parse(format)?;
+    }
+    Ok(())
+}
+
+/// Checks a folder of images, with or without a slash at its end.
+///
+/// # Errors
+/// The rule that it breaks.
+pub fn check_folder(folder: &str) -> Result<(), &'static str> {
+    let inside = folder.trim_end_matches('/');
+    let below = inside
+        .strip_prefix("https://")
+        .or_else(|| inside.strip_prefix("http://"))
+        .map(|rest| rest.starts_with(|first: char| first.is_ascii_alphanumeric()))
+        .unwrap_or_else(|| inside.starts_with('/'));
+    match source_fault(inside) {
+        Some(reason) => Err(reason),
+        None if below => Ok(()),
+        None => Err("must be an absolute path other than /, or an http or https URL"),
+    }
+}
+
 /// Checks a source: a path, a name in the OS definition's own folder, or a URL.
 ///
 /// # Errors
@@ -393,6 +426,21 @@ mod tests {
             assert!(!is_in(bad), "{bad}");
         }
         assert!(!is_in_folders("/x", &[String::new(), "/".to_owned()]));
+        for folder in ["/srv/images", "/srv/images/", "https://h", "http://h:80/a/"] {
+            assert_eq!(check_folder(folder), Ok(()), "{folder}");
+        }
+        for folder in [
+            "",
+            "/",
+            "images",
+            "https://",
+            "ftp://h/",
+            "/a b",
+            "/a/..",
+            "https://u@h/",
+        ] {
+            assert!(check_folder(folder).is_err(), "{folder}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::image::{DiskFormat, ImageError, check_source};
+use super::image::{ImageError, check_parameters};
 use super::naming::Naming;
 use crate::model::entity::{backend, flavor, image, network, subnet};
 
@@ -209,7 +209,7 @@ fn os_params(
     image: &image::Model,
     config_url: Option<&str>,
 ) -> Result<Value, ImageError> {
-    check(image)?;
+    check_parameters(&image.source, &image.format)?;
     let mut params = Map::new();
     for source in [&backend.os_params, &image.os_params] {
         if let Some(map) = source.as_object() {
@@ -227,18 +227,6 @@ fn os_params(
             .or_insert_with(|| json!(url));
     }
     Ok(Value::Object(params))
-}
-
-/// Checks what the OS definition will be told of an image; an image without a source or a format
-/// is made by an OS definition that needs none.
-fn check(image: &image::Model) -> Result<(), ImageError> {
-    if !image.source.is_empty() {
-        check_source(&image.source)?;
-    }
-    if !image.format.is_empty() {
-        DiskFormat::parse(&image.format)?;
-    }
-    Ok(())
 }
 
 fn instance(naming: &Naming, server_id: i64, rest: &str) -> String {

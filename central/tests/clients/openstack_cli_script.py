@@ -26,13 +26,13 @@ ENVIRONMENT = {
 }
 
 
-def program(words, **more):
+def program(words, parse=True, **more):
     """One command in a process of its own; its JSON."""
-    command = [PROGRAM] + words.split() + ["-f", "json"]
+    command = [PROGRAM] + words.split() + (["-f", "json"] if parse else [])
     done = subprocess.run(command, env=dict(ENVIRONMENT, **more), capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise RuntimeError("%s: %s%s" % (words, done.stdout, done.stderr))
-    return json.loads(done.stdout)
+    return json.loads(done.stdout) if parse else None
 
 
 def run(words, parse=True):
@@ -58,9 +58,9 @@ def status(wanted):
     wait(wanted, now, 120)
 
 
-def as_administrator(words):
+def as_administrator(words, parse=True):
     """One command of somebody else."""
-    return program(words, OS_USERNAME="root", OS_PASSWORD="toor-toor")
+    return program(words, parse, OS_USERNAME="root", OS_PASSWORD="toor-toor")
 
 
 os.environ.update(ENVIRONMENT)
@@ -138,6 +138,14 @@ STEP("limits", lambda: check(run("limits show --absolute"), "none"))
 STEP("zones", lambda: check(run("availability zone list --compute"), "none"))
 STEP("hypervisors", lambda: check(len(as_administrator("hypervisor list")) == 1, "cluster"))
 STEP("services", lambda: check(len(as_administrator("compute service list")) == 1, "cluster"))
+STEP("make a member", lambda: as_administrator(
+    "role add --project wonderland --user bob member", parse=False))
+STEP("members", lambda: check(
+    "bob@Default" in [row["User"] for row in as_administrator(
+        "role assignment list --project wonderland --names")], "bob is no member"))
+STEP("put a member out", lambda: as_administrator(
+    "role remove --project wonderland --user bob member", parse=False))
+STEP("set a limit", lambda: as_administrator("quota set --instances 50 wonderland", parse=False))
 STEP("delete", lambda: run("server delete --wait cli-renamed", parse=False))
 STEP("delete the keypair", lambda: run("keypair delete cli-key", parse=False))
 sys.exit(1 if STEP.failures else 0)

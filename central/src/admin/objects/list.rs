@@ -266,15 +266,17 @@ pub async fn quotas(database: &DatabaseConnection, project: &str) -> anyhow::Res
     let project = change::project(database, project).await?;
     let used = quota::usage(database, &project.id, None).await?;
     let limits = quota::limits(database, &project.id).await?;
+    let granted = quota::granted(database, &project.id).await?;
     let rows = Resource::ALL.into_iter().map(|resource| {
         vec![
             json!(resource.name()),
             json!(used.of(resource)),
             json!(limits.of(resource)),
+            json!(granted.of(resource)),
         ]
     });
     Ok(Table {
-        columns: &["resource", "used", "most"],
+        columns: &["resource", "used", "most", "granted"],
         rows: rows.collect(),
     })
 }

@@ -165,7 +165,7 @@ pub enum Quota {
         #[command(flatten)]
         shown: Shown,
     },
-    /// Limit a resource of a project
+    /// Grant a resource to a project up to a limit, within which its administrators may set a lower one
     Set {
         /// The project's name or id
         project: String,

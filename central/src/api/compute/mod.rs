@@ -17,6 +17,7 @@ mod order;
 mod password;
 mod personality;
 mod placement;
+mod quota_sets;
 mod servers;
 mod tags;
 mod view;
@@ -119,6 +120,11 @@ pub fn routes() -> Router<Context> {
         .route("/os-hosts/{name}", get(hosts::host))
         .route("/os-services", get(hosts::services))
         .route("/limits", get(limits::limits))
+        .route(
+            "/os-quota-sets/{project}",
+            get(quota_sets::show).put(quota_sets::set),
+        )
+        .route("/os-quota-sets/{project}/detail", get(quota_sets::detail))
         .route("/extensions", get(limits::extensions))
         .route("/extensions/{alias}", get(limits::one_extension))
         .route("/images", get(images::list))

@@ -6,6 +6,7 @@ pub mod external;
 pub mod issue;
 pub mod keystone;
 pub mod login;
+pub mod memberships;
 pub mod passwords;
 pub mod v2;
 pub mod v3;

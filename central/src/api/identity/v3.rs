@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 use super::catalog;
 use super::issue::{self, Issued};
 use super::login::{self, Credentials, Login, Wanted};
+use super::memberships;
 use crate::api::authorization::Privilege;
 use crate::api::body::{Body, Object};
 use crate::api::caller::{Caller, Mount};
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::page::Parameters;
 use crate::api::roots;
 use crate::model::entity::{project, user};
 use crate::model::moment;
@@ -31,6 +33,7 @@ pub fn routes() -> Router<Context> {
         .route("/auth/projects", get(projects))
         .route("/projects", get(projects))
         .route("/users/{user}/projects", get(projects_of))
+        .merge(memberships::routes())
 }
 
 async fn version(mount: Mount) -> Json<Value> {
@@ -119,11 +122,11 @@ fn password<'a>(identity: &Object<'a>) -> Result<Credentials<'a>, Fault> {
     })
 }
 
-fn domain() -> Value {
+pub(super) fn domain() -> Value {
     json!({"id": "default", "name": "Default"})
 }
 
-fn project_body(project: &project::Model) -> Value {
+pub(super) fn project_body(project: &project::Model) -> Value {
     json!({
         "id": project.id,
         "name": project.name,
@@ -195,8 +198,14 @@ async fn services(mount: Mount, _caller: Caller) -> Json<Value> {
     Json(json!({"catalog": catalog::v3(&mount), "links": {}}))
 }
 
-async fn projects(State(api): State<Context>, caller: Caller) -> Result<Json<Value>, Fault> {
-    listed(&api, &caller.user_id, Some(&caller.project_id)).await
+/// The caller's; with `?name=`, the one of that name.
+async fn projects(
+    State(api): State<Context>,
+    caller: Caller,
+    parameters: Parameters,
+) -> Result<Json<Value>, Fault> {
+    let name = parameters.get("name");
+    listed(&api, &caller.user_id, Some(&caller.project_id), name).await
 }
 
 /// Those of a user: everybody's for administrators, one's own for others.
@@ -211,13 +220,19 @@ async fn projects_of(
         .filter(|known| known.id == caller.user_id || caller.role.has(Privilege::TokensOfOthers))
         .ok_or_else(|| Fault::not_found("user", &user))?;
     let here = (known.id == caller.user_id).then_some(caller.project_id.as_str());
-    listed(&api, &known.id, here).await
+    listed(&api, &known.id, here, None).await
 }
 
-async fn listed(api: &Context, user: &str, here: Option<&str>) -> Result<Json<Value>, Fault> {
+async fn listed(
+    api: &Context,
+    user: &str,
+    here: Option<&str>,
+    name: Option<&str>,
+) -> Result<Json<Value>, Fault> {
     let projects: Vec<Value> = login::projects_of(api, user, here)
         .await?
         .iter()
+        .filter(|project| name.is_none_or(|name| name == project.name))
         .map(project_body)
         .collect();
     Ok(Json(json!({"projects": projects, "links": {}})))

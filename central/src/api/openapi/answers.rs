@@ -115,6 +115,15 @@ fn common() -> Value {
                 "versions": {"oneOf": [versions, closed(&[], json!({"values": versions}))]},
             }),
         ),
+        // The project's id, and a limit for each resource.
+        "QuotaSet": map(&json!({"type": ["integer", "string"]})),
+        "QuotaSetDetail": map(&json!({"oneOf": [text(), closed(
+            &[],
+            json!({
+                "limit": number(), "SNF:granted": number(), "in_use": number(),
+                "reserved": number(),
+            }),
+        )]})),
         "Limits": closed(&[], json!({"rate": list(&json!({})), "absolute": map(&number())})),
         "Fault": {
             "type": "object",
@@ -139,6 +148,35 @@ fn identity() -> Value {
     json!({
         "Tenant": closed(&[], tenant.clone()),
         "Project": closed(&[], both(tenant, json!({"domain": domain, "domain_id": text()}))),
+        "Role": closed(
+            &[],
+            json!({
+                "id": text(), "name": text(), "domain_id": {"type": "null"},
+                "description": text(), "links": json!({}),
+            }),
+        ),
+        "User": closed(
+            &[],
+            json!({
+                "id": text(), "name": text(), "enabled": flag(), "domain_id": text(),
+                "password_expires_at": {"type": "null"}, "links": json!({}),
+            }),
+        ),
+        "RoleAssignment": closed(
+            &[],
+            json!({
+                "role": role,
+                "user": closed(&[], json!({"id": text(), "name": text(), "domain": domain})),
+                "scope": closed(
+                    &[],
+                    json!({"project": closed(
+                        &[],
+                        json!({"id": text(), "name": text(), "domain": domain}),
+                    )}),
+                ),
+                "links": json!({}),
+            }),
+        ),
         "CatalogEntry": closed(
             &[],
             json!({"id": text(), "type": text(), "name": text(), "endpoints": list(&endpoint)}),

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::ganeti::image::DiskFormat;
+
 /// An object; what else is in it is not looked at.
 fn object(required: &[&str], properties: &Value) -> Value {
     json!({"type": "object", "required": required, "properties": properties})
@@ -20,6 +22,12 @@ fn text() -> Value {
 /// A new name for something.
 pub fn named(what: &str) -> Value {
     wrapped(what, &object(&["name"], &json!({"name": text()})))
+}
+
+pub fn quota_set() -> Value {
+    let limit = json!({"type": "integer", "minimum": -1});
+    let set = json!({"instances": limit, "cores": limit, "ram": limit, "floating_ips": limit});
+    wrapped("quota_set", &object(&[], &set))
 }
 
 pub fn v2_login() -> Value {
@@ -169,12 +177,13 @@ pub fn volume() -> Value {
 }
 
 pub fn image() -> Value {
+    let formats = DiskFormat::ALL.map(DiskFormat::name);
     object(
         &["name", "source"],
         &json!({
             "name": text(),
             "source": text(),
-            "disk_format": text(),
+            "disk_format": {"enum": formats},
             "visibility": {"enum": ["private", "public"]},
             "min_ram": {"type": "integer", "minimum": 0},
             "min_disk": {"type": "integer", "minimum": 0},

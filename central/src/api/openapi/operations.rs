@@ -230,7 +230,63 @@ pub const OPERATIONS: &[Operation] = &[
         "/identity/v3/projects",
         "The caller's projects",
         Many("projects", "Project"),
+    )
+    .query(&["name"]),
+    get(
+        "/identity/v3/projects/{project}",
+        "A project",
+        One("project", "Project"),
     ),
+    get(
+        "/identity/v3/roles",
+        "The roles that a user can have in a project",
+        Many("roles", "Role"),
+    )
+    .query(&["name"]),
+    get("/identity/v3/roles/{role}", "A role", One("role", "Role")),
+    get(
+        "/identity/v3/users",
+        "The users of the project, or the one of a name",
+        Many("users", "User"),
+    )
+    .query(&["limit", "marker", "name"])
+    .role(Role::ProjectAdministrator),
+    get("/identity/v3/users/{user}", "A user", One("user", "User")).faults(&[403]),
+    get(
+        "/identity/v3/role_assignments",
+        "The members of a project, with their roles",
+        Many("role_assignments", "RoleAssignment"),
+    )
+    .query(&["limit", "marker", "scope.project.id", "user.id", "role.id"])
+    .faults(&[404])
+    .role(Role::ProjectAdministrator),
+    get(
+        "/identity/v3/projects/{project}/users/{user}/roles",
+        "The role of a user in a project",
+        Many("roles", "Role"),
+    )
+    .role(Role::ProjectAdministrator),
+    operation(
+        "get",
+        "/identity/v3/projects/{project}/users/{user}/roles/{role}",
+        "Has a user a role in a project: 404 if not",
+        &[204],
+        Nothing,
+    )
+    .role(Role::ProjectAdministrator),
+    operation(
+        "put",
+        "/identity/v3/projects/{project}/users/{user}/roles/{role}",
+        "Give a user a role in a project",
+        &[204],
+        Nothing,
+    )
+    .role(Role::ProjectAdministrator),
+    delete(
+        "/identity/v3/projects/{project}/users/{user}/roles/{role}",
+        "Take a role in a project from a user",
+    )
+    .role(Role::ProjectAdministrator),
     get(
         "/identity/v3/users/{user}/projects",
         "The caller's projects",
@@ -542,6 +598,22 @@ pub const OPERATIONS: &[Operation] = &[
         Many("services", "HostService"),
     )
     .role(Role::CloudAdministrator),
+    get(
+        "/compute/v2.0/os-quota-sets/{project}",
+        "The limits of a project",
+        One("quota_set", "QuotaSet"),
+    ),
+    put(
+        "/compute/v2.0/os-quota-sets/{project}",
+        "Set limits of a project, within those that it was granted; -1: none",
+        bodies::quota_set,
+        One("quota_set", "QuotaSet"),
+    ),
+    get(
+        "/compute/v2.0/os-quota-sets/{project}/detail",
+        "The limits of a project and its use",
+        One("quota_set", "QuotaSetDetail"),
+    ),
     get(
         "/compute/v2.0/limits",
         "Limits and use",
