@@ -218,7 +218,7 @@ pub(super) fn dhcp6(mut chain: Builder) -> Builder {
     chain
 }
 
-/// The same of IPv4.
+/// The same of IPv4; other UDP passes.
 pub(super) fn dhcp4(mut chain: Builder) -> Builder {
     for (comment, at, port) in [
         ("DHCP server", 0, 67_u16),
@@ -232,7 +232,8 @@ pub(super) fn dhcp4(mut chain: Builder) -> Builder {
             ],
         );
     }
-    chain
+    // Most of what is left: nothing further is looked at.
+    chain.accept("its own address", vec![is(TRANSPORT, &[17])])
 }
 
 /// nftables looks no further than an authentication header; its first byte is what follows.
