@@ -482,9 +482,17 @@ impl Relay {
         }
         let under_way = self.under_way.get(first?)?;
         if matches!(under_way.what, What::Probe(_)) {
-            if matches!(refusal, Refusal::Exception { .. }) {
+            if refusal.fault() != Fault::Elsewhere {
+                // A copy is tried again on a channel of its own; until it is taken, nothing with
+                // its key is tried on this one.
+                let entry = under_way.entry.clone();
                 self.suspects = self.suspects.saturating_sub(1);
-                self.held.insert(under_way.entry.key.clone());
+                match self.refused.keep(std::iter::once(&entry)) {
+                    Ok(_) => {
+                        self.held.insert(entry.key);
+                    }
+                    Err(error) => tracing::error!("cannot write {REFUSED}: {error}"),
+                }
             }
             return None;
         }
