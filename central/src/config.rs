@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::ganeti::image::check_folder;
 use crate::model::database::ACQUIRE_TIMEOUT;
-
+pub use crate::listener::Limits;
 pub use crate::reconcile::memory::Limit;
 
 /// Where the configuration is read from unless `--config` says otherwise.
@@ -42,6 +42,13 @@ struct ApiFile {
     console_page: Option<String>,
     base_url: Option<String>,
     body_limit: usize,
+    trusted_proxies: Vec<String>,
+    connections: usize,
+    connections_per_address: usize,
+    header_seconds: u64,
+    body_seconds: u64,
+    idle_seconds: u64,
+    send_seconds: u64,
 }
 
 impl Default for ApiFile {
@@ -51,6 +58,13 @@ impl Default for ApiFile {
             console_page: None,
             base_url: None,
             body_limit: 512 << 10,
+            trusted_proxies: Vec::new(),
+            connections: 1024,
+            connections_per_address: 256,
+            header_seconds: 15,
+            body_seconds: 30,
+            idle_seconds: 75,
+            send_seconds: 60,
         }
     }
 }
@@ -114,11 +128,15 @@ impl Default for GanetiFile {
 #[serde(deny_unknown_fields, default)]
 struct TokensFile {
     hours: u32,
+    per_user: u64,
 }
 
 impl Default for TokensFile {
     fn default() -> Self {
-        Self { hours: 24 }
+        Self {
+            hours: 24,
+            per_user: 500,
+        }
     }
 }
 
@@ -201,17 +219,22 @@ pub enum Net {
 impl Parameters {
     /// Whether `address` may be a node's.
     pub fn admits(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.nodes.is_empty()
-            || self.nodes.iter().any(|net| match (net, address) {
-                (Net::V4(net), IpAddr::V4(address)) => net.contains(&address),
-                (Net::V6(net), IpAddr::V6(address)) => net.contains(&address),
-                _ => false,
-            })
+        self.nodes.is_empty() || admits(&self.nodes, address)
     }
 }
 
-fn net(text: &str) -> Option<Net> {
+/// Whether `address` is in one of `nets`.
+pub fn admits(nets: &[Net], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    nets.iter().any(|net| match (net, address) {
+        (Net::V4(net), IpAddr::V4(address)) => net.contains(&address),
+        (Net::V6(net), IpAddr::V6(address)) => net.contains(&address),
+        _ => false,
+    })
+}
+
+/// A range of addresses, or a single one.
+pub fn net(text: &str) -> Option<Net> {
     let text = match text.parse::<IpAddr>() {
         Ok(IpAddr::V4(_)) => format!("{text}/32"),
         Ok(IpAddr::V6(_)) => format!("{text}/128"),
@@ -334,6 +357,11 @@ pub struct Config {
     pub console_page: Option<String>,
     /// The longest request body, in bytes.
     pub body_limit: usize,
+    /// The proxies whose `X-Forwarded-For` is believed; they have no share of their own of the
+    /// connections.
+    pub trusted_proxies: Vec<Net>,
+    /// How much connections may take.
+    pub connections: Limits,
     /// `sqlite:///path`, `postgres://…` or `mysql://…`.
     pub database_url: String,
     /// The most connections to the database at once.
@@ -350,6 +378,8 @@ pub struct Config {
     pub rapi_timeout: Duration,
     /// How long a token of a login is good for.
     pub token_life: Duration,
+    /// How many tokens a user may have at once, without those of the seed.
+    pub tokens_per_user: u64,
     /// The types of networks that users may make.
     pub network_types: Vec<String>,
     /// The bridge that all MAC_FILTERED networks share.
@@ -457,6 +487,27 @@ impl Config {
         )?;
         positive("broker.prefetch", file.broker.prefetch.into())?;
         positive("api.body_limit", file.api.body_limit as u64)?;
+        positive("tokens.per_user", file.tokens.per_user)?;
+        let seconds = |key: &str, value: u64| positive(key, value).map(Duration::from_secs);
+        let connections = Limits {
+            most: file.api.connections,
+            per_address: file.api.connections_per_address,
+            header: seconds("api.header_seconds", file.api.header_seconds)?,
+            body: seconds("api.body_seconds", file.api.body_seconds)?,
+            idle: seconds("api.idle_seconds", file.api.idle_seconds)?,
+            send: seconds("api.send_seconds", file.api.send_seconds)?,
+        };
+        positive("api.connections", connections.most as u64)?;
+        positive(
+            "api.connections_per_address",
+            connections.per_address as u64,
+        )?;
+        let mut trusted_proxies = Vec::new();
+        for text in &file.api.trusted_proxies {
+            let reason = || "not an address or a range, as 192.0.2.0/24".to_owned();
+            trusted_proxies
+                .push(net(text).ok_or_else(|| bad("api.trusted_proxies", text, reason()))?);
+        }
         let timeout = positive("ganeti.timeout_seconds", file.ganeti.timeout_seconds)?;
         let hours = positive("tokens.hours", file.tokens.hours.into())?;
         let interval = positive(
@@ -561,6 +612,8 @@ impl Config {
                 .map(|url| url.trim_end_matches('/').to_owned()),
             console_page: file.api.console_page,
             body_limit: file.api.body_limit,
+            trusted_proxies,
+            connections,
             database_url: file.database.url,
             database_connections,
             database_acquire_timeout: Duration::from_secs(acquire_timeout),
@@ -569,6 +622,7 @@ impl Config {
             names,
             rapi_timeout: Duration::from_secs(timeout),
             token_life: Duration::from_secs(hours * 3600),
+            tokens_per_user: file.tokens.per_user,
             network_types: file.networks.types,
             mac_filtered_bridge: file.networks.mac_filtered_bridge,
             custom_bridge: file.networks.custom_bridge,
@@ -639,6 +693,13 @@ mod tests {
                 "[keystone]\nurl = 'http://x/v3'\ntimeout_seconds = 0",
                 "keystone.timeout_seconds",
             ),
+            ("[api]\nconnections = 0", "api.connections"),
+            ("[api]\nheader_seconds = 0", "api.header_seconds"),
+            (
+                "[api]\ntrusted_proxies = ['proxy']",
+                "api.trusted_proxies = \"proxy\"",
+            ),
+            ("[tokens]\nper_user = 0", "tokens.per_user"),
             (
                 "[reconcile]\ninterval_seconds = 0",
                 "reconcile.interval_seconds",

@@ -5,6 +5,7 @@
 //! - `model`: the tables
 //! - `ganeti`: what is asked of Ganeti, and how it is made certain that it is asked once
 //! - `dispatch`: messages, put in order and applied
+//! - `listener`: the connections of the API, and how much of them there may be
 //! - `reconcile`: what repairs state when events could not
 //! - `metrics`: what Prometheus sees
 //! - [`admin`]: what operators do from a shell
@@ -17,6 +18,7 @@ pub mod arguments;
 pub mod config;
 mod dispatch;
 mod ganeti;
+mod listener;
 mod metrics;
 mod model;
 mod reconcile;

@@ -8,6 +8,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -48,13 +49,27 @@ struct Repair {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Login {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Call {
     backend: String,
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
 struct Metrics {
     registry: Registry,
+    connections: Gauge,
+    connections_refused: Family<Reason, Counter>,
+    accept_failures: Counter,
+    logins: Family<Login, Counter>,
     requests: Family<Request, Counter>,
     request_seconds: Family<Route, Histogram>,
     messages: Family<Message, Counter>,
@@ -108,8 +123,36 @@ impl Metrics {
             "Comparisons of a backend with the database, by how they ended",
             passes.clone(),
         );
+        let connections = Gauge::default();
+        registry.register(
+            "connections",
+            "Connections to the API that are open, websockets too",
+            connections.clone(),
+        );
+        let connections_refused = Family::default();
+        registry.register(
+            "connections_refused",
+            "Connections that were refused, or ended while idle, since there were too many",
+            connections_refused.clone(),
+        );
+        let accept_failures = Counter::default();
+        registry.register(
+            "accept_failures",
+            "Failures to accept a connection, as for want of descriptors",
+            accept_failures.clone(),
+        );
+        let logins = Family::default();
+        registry.register(
+            "logins",
+            "Passwords that were tried, by outcome: right, wrong, limited, busy",
+            logins.clone(),
+        );
         Self {
             registry,
+            connections,
+            connections_refused,
+            accept_failures,
+            logins,
             requests,
             request_seconds,
             messages,
@@ -118,6 +161,31 @@ impl Metrics {
             passes,
         }
     }
+}
+
+/// Shows how many connections are open.
+pub fn connections(count: usize) {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    METRICS.connections.set(count);
+}
+
+/// Counts a connection that there was no room for, by the limit that it would have exceeded; or
+/// an idle one that made room.
+pub fn connection_refused(reason: &'static str) {
+    METRICS
+        .connections_refused
+        .get_or_create(&Reason { reason })
+        .inc();
+}
+
+/// Counts a failure to accept a connection.
+pub fn accept_failed() {
+    METRICS.accept_failures.inc();
+}
+
+/// Counts a password that was tried.
+pub fn login(outcome: &'static str) {
+    METRICS.logins.get_or_create(&Login { outcome }).inc();
 }
 
 /// Counts an answered request. `route` is the pattern that its path matched.

@@ -14,13 +14,15 @@ use tokio::task::JoinSet;
 use crate::admin;
 use crate::api;
 use crate::api::context::Context;
+use crate::api::identity::issue;
 use crate::api::one_shot;
-use crate::config::Config;
+use crate::config::{Config, admits};
 use crate::dispatch::consumer;
 use crate::ganeti::clients::Clients;
 use crate::ganeti::measurement;
 use crate::ganeti::naming::Naming;
 use crate::ganeti::submission::Submitter;
+use crate::listener::{self, descriptors};
 use crate::metrics;
 use crate::model::{availability, database};
 use crate::reconcile::{leader, pending, polling};
@@ -50,7 +52,7 @@ pub fn install_tls() {
 /// # Errors
 /// The database cannot be opened or lacks migrations; the address cannot be bound.
 pub async fn run(
-    config: Config,
+    mut config: Config,
     listening: impl FnOnce(std::net::SocketAddr),
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
@@ -59,6 +61,15 @@ pub async fn run(
         .await
         .context("cannot bring the database up to date")?;
     let ganeti = submitter(&config, database);
+    let limit = descriptors::raise();
+    let wanted = config.connections.most;
+    config.connections.most = descriptors::connections(limit, wanted, config.database_connections);
+    if config.connections.most < wanted {
+        tracing::warn!(
+            "api.connections = {wanted}: only {} fit into the limit of {limit} open descriptors",
+            config.connections.most
+        );
+    }
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -88,7 +99,10 @@ pub async fn run(
         let ganeti = Arc::clone(&ganeti);
         move || {
             let ganeti = Arc::clone(&ganeti);
-            async move { one_shot::forget_expired(&ganeti.database).await }
+            async move {
+                one_shot::purge(&ganeti.database).await?;
+                issue::purge(&ganeti.database).await
+            }
         }
     }));
     let alone = config.broker_urls.is_empty();
@@ -121,6 +135,9 @@ pub async fn run(
         config.reconcile_limit,
         stopped.clone(),
     ));
+    let limits = config.connections;
+    let proxies = config.trusted_proxies.clone();
+    let is_proxy = move |address| admits(&proxies, address);
     let database_url = config.database_url.clone();
     let context = Context::new(config, ganeti)?;
     let availability = context.availability().clone();
@@ -130,27 +147,25 @@ pub async fn run(
     listening(address);
     notify::ready();
     background.spawn(tell_that_we_go_on(stopped.clone()));
-    let mut end = stopped.clone();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
-        let _ = end.wait_for(|stop| *stop).await;
-    });
-    let server = async move { server.await };
+    let server = listener::serve(listener, limits, is_proxy, service, stopped.clone());
     tokio::pin!(server);
-    let result = tokio::select! {
-        result = &mut server => result,
+    tokio::select! {
+        () = &mut server => {}
         () = stop => {
             tracing::info!("stopping");
             notify::stopping();
             let _ = stopping.send(true);
-            tokio::time::timeout(GRACE, &mut server).await.unwrap_or(Ok(()))
+            if tokio::time::timeout(GRACE, &mut server).await.is_err() {
+                tracing::warn!("requests did not end in time");
+            }
         }
-    };
+    }
     let _ = stopping.send(true);
     let drained = async { while background.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, drained).await.is_err() {
         tracing::warn!("background work did not end in time");
     }
-    result.context("the API stopped")
+    Ok(())
 }
 
 /// Opens the database; while its server starts, as it does after a boot, that may take a while.

@@ -7,6 +7,7 @@ use crate::api::identity::keystone::Keystone;
 use crate::config::Config;
 use crate::ganeti::image::check_parameters;
 use crate::ganeti::measurement;
+use crate::listener::descriptors;
 use crate::model::database;
 use crate::model::entity::{backend, image};
 use crate::serve;
@@ -27,6 +28,17 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
             "api.base_url: warning: not set: the links in answers have the Host header of the \
              request, which its sender chooses, and plain HTTP"
         );
+    }
+    let limit = descriptors::raise();
+    let wanted = config.connections.most;
+    let fit = descriptors::connections(limit, wanted, config.database_connections);
+    if fit < wanted {
+        println!(
+            "connections: api.connections = {wanted}, of which {fit} fit into this shell's limit of \
+             {limit} open files; the unit has LimitNOFILE="
+        );
+    } else {
+        println!("connections: ok: {wanted}, with a limit of {limit} open files");
     }
     if let Some(keystone) = config.keystone.clone() {
         Keystone::new(keystone)?.check().await?;

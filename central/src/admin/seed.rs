@@ -15,7 +15,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::api::caller::digest;
-use crate::api::identity::passwords;
+use crate::api::identity::login::LONGEST;
+use crate::api::identity::{issue, passwords};
 use crate::api::quota::{Resource, UNLIMITED};
 use crate::config::Config;
 use crate::ganeti::image::check_parameters;
@@ -338,20 +339,28 @@ async fn user(transaction: &DatabaseTransaction, entry: &UserSeed) -> anyhow::Re
             ..Default::default()
         },
     };
+    let mut changed = false;
     row.email = ActiveValue::Set(entry.email.clone());
     row.admin = ActiveValue::Set(entry.admin);
     row.project_id = ActiveValue::Set(default);
     if let Some(password) = &entry.password
         && !passwords::matches(password, old_hash.as_deref())
     {
+        if password.len() > LONGEST {
+            bail!("password: longer than {LONGEST} bytes");
+        }
         let hash = passwords::hash(password).map_err(anyhow::Error::msg)?;
         row.password_hash = ActiveValue::Set(Some(hash));
+        changed = true;
     }
     let user = if known {
         row.update(transaction).await?
     } else {
         row.insert(transaction).await?
     };
+    if changed {
+        issue::revoke_of_password(transaction, &user.id).await?;
+    }
     for name in &entry.projects {
         let project = project_id(transaction, name).await?;
         let role = match entry.administers.contains(name) {
@@ -394,8 +403,8 @@ async fn user(transaction: &DatabaseTransaction, entry: &UserSeed) -> anyhow::Re
                 user_id: ActiveValue::Set(user.id),
                 project_id: ActiveValue::Set(Some(user.project_id)),
                 issued_at: ActiveValue::Set(moment::now()),
-                // 9999-12-31: as far as dates are written.
-                expires_at: ActiveValue::Set(253_402_214_400_000_000),
+                expires_at: ActiveValue::Set(token::NEVER),
+                parent: ActiveValue::Set(None),
             }
             .insert(transaction)
             .await?;

@@ -15,7 +15,7 @@ use super::dialect::Dialect;
 use super::fault::Fault;
 use super::identity::{external, keystone};
 use super::known_tokens::{self, Begun, Identity};
-use crate::model::entity::{membership, token, user};
+use crate::model::entity::{membership, project, token, user};
 use crate::model::moment;
 
 /// An authenticated request's sender.
@@ -60,11 +60,7 @@ impl FromRequestParts<Context> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Context) -> Result<Self, Fault> {
         let mount = Mount::of(parts, api)?;
-        let given = parts
-            .headers
-            .get("x-auth-token")
-            .and_then(|value| value.to_str().ok())
-            .map(str::trim)
+        let given = single(&parts.headers, "X-Auth-Token")?
             .filter(|token| !token.is_empty())
             .ok_or_else(|| Fault::unauthorized("no token: send it in the header X-Auth-Token"))?;
         let shown = Token(given.to_owned());
@@ -84,6 +80,19 @@ impl FromRequestParts<Context> for Caller {
             base: mount.base,
         })
     }
+}
+
+/// The value of a header that there may be one of: of two, which one counts is not to be guessed.
+///
+/// # Errors
+/// 400: there are several.
+pub fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Fault> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(Fault::bad_request(format!("{name}: given more than once")));
+    }
+    Ok(first.and_then(|value| value.to_str().ok()).map(str::trim))
 }
 
 /// By which mount a request came, and how this server is reached from there.
@@ -179,6 +188,43 @@ enum Owner {
     Unknown,
 }
 
+/// Whether the user of a token of ours may still act in its project: for what a token was shown
+/// some time ago.
+///
+/// # Errors
+/// The database fails.
+pub async fn is_good(api: &Context, digest: &str) -> Result<bool, Fault> {
+    Ok(matches!(look_up(api, digest).await?, Owner::Ours(_)))
+}
+
+/// Whether a user and a project are enabled, and the user is a `member` of it: users of the external
+/// Keystone are members of nothing here.
+///
+/// # Errors
+/// The database fails.
+pub async fn may_act(
+    api: &Context,
+    user_id: &str,
+    project_id: &str,
+    member: bool,
+) -> Result<bool, Fault> {
+    let database = api.database();
+    let user = user::Entity::find_by_id(user_id)
+        .filter(user::Column::Enabled.eq(true))
+        .one(database)
+        .await?;
+    let project = project::Entity::find_by_id(project_id)
+        .filter(project::Column::Enabled.eq(true))
+        .one(database)
+        .await?;
+    if user.is_none() || project.is_none() || !member {
+        return Ok(user.is_some() && project.is_some());
+    }
+    let key = (user_id.to_owned(), project_id.to_owned());
+    let membership = membership::Entity::find_by_id(key).one(database).await?;
+    Ok(membership.is_some())
+}
+
 async fn look_up(api: &Context, digest: &str) -> Result<Owner, Fault> {
     let found = token::Entity::find_by_id(digest)
         .one(api.database())
@@ -200,6 +246,13 @@ async fn look_up(api: &Context, digest: &str) -> Result<Owner, Fault> {
         .project_id
         .clone()
         .unwrap_or_else(|| user.project_id.clone());
+    let enabled = project::Entity::find_by_id(project.as_str())
+        .filter(project::Column::Enabled.eq(true))
+        .one(api.database())
+        .await?;
+    if enabled.is_none() {
+        return Ok(Owner::Gone);
+    }
     let role = membership::Entity::find_by_id((user.id.clone(), project))
         .one(api.database())
         .await?

@@ -1,8 +1,11 @@
 //! Consoles: a token that is good once and for a minute, and a websocket that shows what the
 //! guest's VNC server says to whoever brings it.
 //!
-//! The node's VNC port is never told to anybody, and need not be reachable for users.
+//! The node's VNC port is never told to anybody, and need not be reachable for users. A token is
+//! good for the server as it was when the token was given: the server, the user and the project are
+//! looked at again when the websocket comes, and from time to time while it is open.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -10,7 +13,7 @@ use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::{IntoResponse, Response};
-use sea_orm::EntityTrait;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +22,7 @@ use tokio::time::timeout;
 
 use super::authorization::Purpose;
 use super::body::Field;
-use super::caller::Caller;
+use super::caller::{self, Caller};
 use super::context::Context;
 use super::fault::Fault;
 use super::find;
@@ -28,6 +31,7 @@ use super::page::Parameters;
 use crate::dispatch::machine::STARTED;
 use crate::ganeti::rapi::RapiError;
 use crate::model::entity::{backend, server};
+use crate::model::moment;
 
 /// How long a token is good for.
 const LIFE: Duration = Duration::from_secs(60);
@@ -40,8 +44,24 @@ const MESSAGE: usize = 1 << 20;
 /// How much is read of the VNC server at once, in bytes.
 const CHUNK: usize = 64 << 10;
 
-/// Where a console is; what a token stands for.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How often it is looked at whether a console may stay open.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What a token stands for: where a console is, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Grant {
+    place: Place,
+    project: String,
+    user: String,
+    /// The digest of the token that it was asked for with; none: it was the external Keystone's,
+    /// which is believed for about as long anyway.
+    token: Option<String>,
+    /// When that token expires.
+    expires_at: i64,
+}
+
+/// Where a console is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
     server: i64,
     host: String,
@@ -79,14 +99,26 @@ fn place(server: i64, instance: &Value) -> Result<Place, Fault> {
     }
 }
 
+/// Whether a server may show its console: it runs, is not about to end, and is not suspended.
+fn is_shown(server: &server::Model) -> bool {
+    let ending = matches!(server.task.as_deref(), Some("DESTROYING" | "STOPPING"));
+    server.state == STARTED && server.deleted_at.is_none() && !server.suspended && !ending
+}
+
 async fn find(api: &Context, caller: &Caller, id: &str) -> Result<Place, Fault> {
     let server: server::Model =
         find::server_for(api.database(), caller, id, Purpose::Operate).await?;
-    if server.state != STARTED || server.deleted_at.is_some() {
+    if !is_shown(&server) {
         return Err(caller
             .dialect
             .wrong_state(format!("server {id} does not run: it has no console")));
     }
+    locate(api, &server).await
+}
+
+/// Where the console of a server is now.
+async fn locate(api: &Context, server: &server::Model) -> Result<Place, Fault> {
+    let id = server.id;
     let backend = backend::Entity::find_by_id(server.backend_id)
         .one(api.database())
         .await?
@@ -104,11 +136,21 @@ async fn find(api: &Context, caller: &Caller, id: &str) -> Result<Place, Fault> 
 /// A token for the console of a server.
 async fn token(api: &Context, caller: &Caller, id: &str) -> Result<String, Fault> {
     let place = find(api, caller, id).await?;
+    let server = place.server;
     let secret = one_shot::secret()?;
-    let text = serde_json::to_string(&place).map_err(Fault::internal)?;
+    let shown = caller::identify(api, caller.token.text()).await?;
+    let shown = shown.ok_or_else(|| Fault::unauthorized("the token has expired"))?;
+    let grant = Grant {
+        place,
+        project: caller.project_id.clone(),
+        user: caller.user_id.clone(),
+        token: (!shown.external).then(|| shown.token.digest.clone()),
+        expires_at: shown.token.expires_at,
+    };
+    let text = serde_json::to_string(&grant).map_err(Fault::internal)?;
     let kind = Kind::Console;
-    one_shot::put(api.database(), kind, &secret, place.server, &text, LIFE).await?;
-    tracing::info!(server = place.server, user = %caller.user_id, "a console was asked for");
+    one_shot::put(api.database(), kind, &secret, server, &text, LIFE).await?;
+    tracing::info!(server, user = %caller.user_id, "a console was asked for");
     Ok(secret)
 }
 
@@ -191,10 +233,20 @@ pub async fn websocket(
     // Before the token is used up.
     let upgrade = upgrade.map_err(|error| Fault::bad_request(error.to_string()))?;
     let token = parameters.get("token").unwrap_or_default();
+    let consoles = Arc::clone(api.consoles())
+        .try_acquire_owned()
+        .map_err(|_| Fault::unavailable("too many consoles are open; try again"))?;
     let text = one_shot::take(api.database(), Kind::Console, token)
         .await?
         .ok_or_else(|| Fault::unauthorized("the token is not known, was used, or has expired"))?;
-    let place: Place = serde_json::from_str(&text).map_err(Fault::internal)?;
+    // What an older version wrote is not understood: it was good for a minute.
+    let ended = || Fault::unauthorized("the token has ended: ask for another one");
+    let grant: Grant = serde_json::from_str(&text).map_err(|_| ended())?;
+    let server = granted(&api, &grant).await?.ok_or_else(ended)?;
+    if locate(&api, &server).await? != grant.place {
+        return Err(ended());
+    }
+    let place = grant.place.clone();
     let connection = TcpStream::connect((place.host.as_str(), place.port));
     let stream = match timeout(PATIENCE, connection).await {
         Ok(Ok(stream)) => stream,
@@ -206,9 +258,46 @@ pub async fn websocket(
         .protocols(["binary"])
         .max_message_size(MESSAGE)
         .on_upgrade(move |socket| async move {
-            let why = pump(socket, stream).await;
+            let why = pump(socket, stream, ends(&api, &grant)).await;
+            drop(consoles);
             tracing::info!(server = place.server, %why, "console ended");
         }))
+}
+
+/// The server of a grant, if the user may still see its console.
+async fn granted(api: &Context, grant: &Grant) -> Result<Option<server::Model>, Fault> {
+    let may = match &grant.token {
+        // Its row is purged when its time is over, which ends no console that is open.
+        Some(token) if grant.expires_at > moment::now() => caller::is_good(api, token).await?,
+        _ => caller::may_act(api, &grant.user, &grant.project, grant.token.is_some()).await?,
+    };
+    if !may {
+        return Ok(None);
+    }
+    let server = server::Entity::find_by_id(grant.place.server)
+        .filter(server::Column::ProjectId.eq(grant.project.as_str()))
+        .one(api.database())
+        .await?;
+    Ok(server.filter(is_shown))
+}
+
+/// Is done when a console that is open may be so no longer. A database that does not answer ends
+/// none.
+async fn ends(api: &Context, grant: &Grant) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        match granted(api, grant).await {
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(fault) => {
+                tracing::warn!(
+                    server = grant.place.server,
+                    reason = fault.message,
+                    "it cannot be told whether a console may stay open"
+                );
+            }
+        }
+    }
 }
 
 fn unreachable(place: &Place, error: &dyn std::error::Error) -> Fault {
@@ -218,7 +307,12 @@ fn unreachable(place: &Place, error: &dyn std::error::Error) -> Fault {
 }
 
 /// Carries bytes until one side has enough; returns why it ended.
-async fn pump(mut socket: WebSocket, mut stream: TcpStream) -> &'static str {
+async fn pump(
+    mut socket: WebSocket,
+    mut stream: TcpStream,
+    ends: impl Future<Output = ()>,
+) -> &'static str {
+    let mut ends = std::pin::pin!(ends);
     let mut chunk = vec![0_u8; CHUNK];
     loop {
         tokio::select! {
@@ -247,6 +341,10 @@ async fn pump(mut socket: WebSocket, mut stream: TcpStream) -> &'static str {
                     Ok(Ok(())) => {}
                     _ => return "the client takes nothing more",
                 }
+            }
+            () = &mut ends => {
+                let _ = timeout(PATIENCE, socket.send(Message::Close(None))).await;
+                return "its token or its server ended";
             }
             () = tokio::time::sleep(IDLE) => return "nothing happened for long",
         }

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use sea_orm::DatabaseConnection;
+use tokio::sync::Semaphore;
 
 use super::identity::attempts::Attempts;
+use super::identity::hashing::Hashing;
 use super::identity::keystone::{Keystone, KeystoneError};
 use super::known_tokens::KnownTokens;
 use crate::config::Config;
 use crate::ganeti::submission::Submitter;
 use crate::model::availability::Availability;
+use crate::listener::descriptors;
 
 /// The API's state: shared by all requests, and nothing in it is about one of them.
 #[derive(Clone)]
@@ -19,6 +22,8 @@ struct Inner {
     config: Config,
     ganeti: Arc<Submitter>,
     attempts: Attempts,
+    hashing: Hashing,
+    consoles: Arc<Semaphore>,
     known_tokens: KnownTokens,
     keystone: Option<Keystone>,
     availability: Availability,
@@ -29,10 +34,13 @@ impl Context {
     /// The external Keystone cannot be asked as it is configured.
     pub fn new(config: Config, ganeti: Arc<Submitter>) -> Result<Self, KeystoneError> {
         let keystone = config.keystone.clone().map(Keystone::new).transpose()?;
+        let consoles = (config.connections.most / descriptors::CONSOLES).max(1);
         Ok(Self(Arc::new(Inner {
             config,
             ganeti,
             attempts: Attempts::default(),
+            hashing: Hashing::default(),
+            consoles: Arc::new(Semaphore::new(consoles)),
             known_tokens: KnownTokens::default(),
             keystone,
             availability: Availability::default(),
@@ -47,9 +55,19 @@ impl Context {
         &self.0.ganeti.database
     }
 
-    /// The wrong passwords of late.
+    /// The passwords of late.
     pub fn attempts(&self) -> &Attempts {
         &self.0.attempts
+    }
+
+    /// The hashing of passwords.
+    pub fn hashing(&self) -> &Hashing {
+        &self.0.hashing
+    }
+
+    /// A place for each console that may be open at once.
+    pub fn consoles(&self) -> &Arc<Semaphore> {
+        &self.0.consoles
     }
 
     /// The tokens of late.

@@ -3,6 +3,7 @@
 //! The body is `{"<name>": {"code": …, "message": …, "details": …}}`, as in OpenStack Compute.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -25,6 +26,7 @@ pub enum Kind {
     BuildInProgress,
     OverLimit,
     BadMediaType,
+    RequestTimeout,
     TooManyAttempts,
     Internal,
     NotImplemented,
@@ -44,6 +46,7 @@ impl Kind {
             Self::BuildInProgress => "buildInProgress",
             Self::OverLimit => "overLimit",
             Self::BadMediaType => "badMediaType",
+            Self::RequestTimeout => "requestTimeout",
             Self::TooManyAttempts => "tooManyRequests",
             Self::Internal => "internalServerError",
             Self::NotImplemented => "notImplemented",
@@ -61,6 +64,7 @@ impl Kind {
             Self::Conflict | Self::BuildInProgress => StatusCode::CONFLICT,
             Self::OverLimit => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BadMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooManyAttempts => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
@@ -79,6 +83,8 @@ pub struct Fault {
     /// The transaction failed only for the order in which others did their work, and the request
     /// has changed nothing: [`super::persistence`] does it again.
     repeatable: bool,
+    /// When to try again.
+    wait: Option<Duration>,
 }
 
 /// The mark of a response to a request that may be done again.
@@ -92,6 +98,7 @@ impl Fault {
             message: message.into(),
             cause: None,
             repeatable: false,
+            wait: None,
         }
     }
 
@@ -99,6 +106,15 @@ impl Fault {
     pub fn after_a_change(self) -> Self {
         Self {
             repeatable: false,
+            ..self
+        }
+    }
+
+    /// The same, and when to try again.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self {
+            wait: Some(wait),
             ..self
         }
     }
@@ -154,6 +170,7 @@ impl Fault {
             message: "the server failed; the log has the reason under this request's id".to_owned(),
             cause: Some(cause.to_string()),
             repeatable: false,
+            wait: None,
         }
     }
 }
@@ -171,6 +188,7 @@ impl From<DbErr> for Fault {
                 message: "the database does not answer; try again".to_owned(),
                 cause: Some(error.to_string()),
                 repeatable: is_serialization_failure(&error),
+                wait: None,
             }
         } else {
             Self::internal(error)
@@ -202,7 +220,8 @@ impl IntoResponse for Fault {
                 );
             }
             Kind::ServiceUnavailable | Kind::TooManyAttempts => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+                let seconds = self.wait.map_or(5, |wait| wait.as_secs().saturating_add(1));
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             _ => {}
         }

@@ -101,11 +101,13 @@ impl KnownTokens {
         inner.known.insert(digest, known);
     }
 
-    /// A token is no longer good.
-    pub fn revoke(&self, digest: &str) {
+    /// These tokens are no longer good.
+    pub fn revoke<'a>(&self, digests: impl IntoIterator<Item = &'a String>) {
         let mut inner = self.inner();
         inner.revocations = inner.revocations.wrapping_add(1);
-        inner.known.remove(digest);
+        for digest in digests {
+            inner.known.remove(digest);
+        }
     }
 }
 
@@ -122,6 +124,7 @@ mod tests {
                 project_id: None,
                 issued_at: 0,
                 expires_at: i64::MAX,
+                parent: None,
             },
             user: user::Model {
                 id: String::new(),
@@ -154,7 +157,7 @@ mod tests {
         let now = Instant::now();
         known.put(known.begin(now), "a".to_owned(), identity(), FRESH);
         let begun = known.begin(now);
-        known.revoke("a");
+        known.revoke(&["a".to_owned()]);
         assert!(known.get("a", now).is_none());
         known.put(begun, "a".to_owned(), identity(), FRESH);
         assert!(known.get("a", now).is_none());

@@ -4,6 +4,7 @@ mod account;
 mod attachment;
 pub mod authorization;
 pub mod body;
+mod bounds;
 pub mod caller;
 pub mod compute;
 mod console;
@@ -24,6 +25,7 @@ mod page;
 mod parameters;
 mod paths;
 mod persistence;
+mod peer;
 pub mod quota;
 mod request_log;
 mod roots;
@@ -33,54 +35,23 @@ mod statements;
 mod task;
 mod volume;
 
-use std::net::SocketAddr;
-
 use axum::extract::DefaultBodyLimit;
-use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use axum::http::{Method, Uri};
 use axum::routing::get;
-use axum::{Extension, Router, ServiceExt, middleware};
+use axum::{Extension, Router, middleware};
 use tower::ServiceBuilder;
 use tower::util::MapRequestLayer;
 
 use self::context::Context;
 use self::dialect::Dialect;
 use self::fault::{Fault, Kind};
+use crate::listener::RequestService;
 
 /// The service that answers every request.
-pub fn service(
-    api: Context,
-) -> IntoMakeServiceWithConnectInfo<impl axum_service::Service, SocketAddr> {
-    let router = router(api);
-    ServiceExt::<axum::extract::Request>::into_make_service_with_connect_info(
-        ServiceBuilder::new()
-            .layer(MapRequestLayer::new(paths::normalise))
-            .service(router),
-    )
-}
-
-/// What a layered router is, for the signature of [`service`].
-mod axum_service {
-    use axum::extract::Request;
-    use axum::response::Response;
-    use std::convert::Infallible;
-
-    pub trait Service:
-        tower::Service<Request, Response = Response, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-    {
-    }
-    impl<T> Service for T where
-        T: tower::Service<Request, Response = Response, Error = Infallible, Future: Send>
-            + Clone
-            + Send
-            + Sync
-            + 'static
-    {
-    }
+pub fn service(api: Context) -> impl RequestService {
+    ServiceBuilder::new()
+        .layer(MapRequestLayer::new(paths::normalise))
+        .service(router(api))
 }
 
 /// All routes, with what surrounds them.
@@ -102,6 +73,7 @@ pub fn router(api: Context) -> Router {
             persistence::guard,
         ))
         .layer(middleware::from_fn(paths::readable))
+        .layer(middleware::from_fn_with_state(limit, bounds::bound))
         .layer(middleware::from_fn(request_log::log))
         .with_state(api)
 }

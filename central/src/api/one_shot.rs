@@ -6,15 +6,20 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DatabaseConnection, DbErr,
-    EntityTrait, QueryFilter,
+    ActiveModelTrait, ActiveValue, ColumnTrait, Condition, ConnectionTrait, DatabaseConnection,
+    DbErr, EntityTrait, QueryFilter, QuerySelect, QueryTrait,
 };
 
 use super::caller::digest;
 use super::fault::Fault;
 use super::sealed;
-use crate::model::entity::one_shot;
+use crate::dispatch::machine;
+use crate::model::entity::{one_shot, server};
 use crate::model::moment;
+
+/// For how long a server has to be built until its OS definition is taken to have asked, in
+/// microseconds.
+const BUILT: i64 = 60_000_000;
 
 /// What it is: the same secret for another kind finds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +63,7 @@ pub async fn put(
     one_shot::ActiveModel {
         digest: ActiveValue::Set(key(kind, secret)),
         server_id: ActiveValue::Set(server_id),
+        kind: ActiveValue::Set(Some(format!("{kind:?}"))),
         sealed: ActiveValue::Set(sealed::seal(secret, text)?.into()),
         created_at: ActiveValue::Set(now),
         expires_at: ActiveValue::Set(now.saturating_add(life)),
@@ -67,7 +73,8 @@ pub async fn put(
     Ok(())
 }
 
-/// Tells it, and forgets it: of any number who ask at once, one gets it.
+/// Tells it, and forgets it: of any number who ask at once, one gets it. Of a server that is deleted
+/// nothing is told.
 ///
 /// # Errors
 /// The database fails.
@@ -82,6 +89,13 @@ pub async fn take(
         .await?;
     let Some(row) = found else { return Ok(None) };
     if !forget(database, kind, secret).await? {
+        return Ok(None);
+    }
+    let server = server::Entity::find_by_id(row.server_id)
+        .filter(server::Column::DeletedAt.is_null())
+        .one(database)
+        .await?;
+    if server.is_none() {
         return Ok(None);
     }
     sealed::open(secret, row.sealed.as_str().unwrap_or_default())
@@ -114,13 +128,35 @@ pub async fn forget_server(database: &impl ConnectionTrait, server_id: i64) -> R
     Ok(())
 }
 
-/// Forgets all whose time is over.
+/// Forgets what is of no use any more: what has expired, all of servers that are deleted, and what
+/// the OS definitions of servers that are built have not asked for.
 ///
 /// # Errors
 /// The database fails.
-pub async fn forget_expired(database: &DatabaseConnection) -> Result<(), DbErr> {
+pub async fn purge(database: &DatabaseConnection) -> Result<(), DbErr> {
+    let now = moment::now();
+    let servers = |condition| {
+        server::Entity::find()
+            .select_only()
+            .column(server::Column::Id)
+            .filter(condition)
+            .into_query()
+    };
+    let deleted = servers(Condition::all().add(server::Column::DeletedAt.is_not_null()));
+    let built = servers(
+        Condition::all()
+            .add(server::Column::State.ne(machine::BUILD))
+            .add(server::Column::UpdatedAt.lt(now.saturating_sub(BUILT))),
+    );
+    let of_built = Condition::all()
+        .add(one_shot::Column::Kind.eq(format!("{:?}", Kind::Parameters)))
+        .add(one_shot::Column::ServerId.in_subquery(built));
+    let useless = Condition::any()
+        .add(one_shot::Column::ExpiresAt.lte(now))
+        .add(one_shot::Column::ServerId.in_subquery(deleted))
+        .add(of_built);
     one_shot::Entity::delete_many()
-        .filter(one_shot::Column::ExpiresAt.lte(moment::now()))
+        .filter(useless)
         .exec(database)
         .await?;
     Ok(())

@@ -4,11 +4,9 @@
 //! server is made, reads them there: a JSON object whose members are what else would be OS
 //! parameters that everybody who may look at the cluster could read.
 
-use std::net::SocketAddr;
-
 use axum::Json;
 use axum::Router;
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -18,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::context::Context;
 use super::fault::{Fault, Kind};
 use super::one_shot;
+use super::peer::Peer;
 use crate::config::Parameters;
 use crate::model::entity::image;
 
@@ -35,22 +34,22 @@ async fn not_for_head() -> impl IntoResponse {
 
 async fn tell(
     State(api): State<Context>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Peer(peer): Peer,
     Path(secret): Path<String>,
 ) -> Result<Json<Value>, Fault> {
     let config = api.config().parameters.as_ref();
     let Some(config) = config else {
         return Err(Fault::not_found("path", PATH));
     };
-    if !config.admits(peer.ip()) {
-        tracing::warn!(peer = %peer.ip(), "asks for a server's parameters, and is no node");
-        return Err(Fault::forbidden(format!("{}: no node", peer.ip())));
+    if !config.admits(peer) {
+        tracing::warn!(%peer, "asks for a server's parameters, and is no node");
+        return Err(Fault::forbidden(format!("{peer}: no node")));
     }
     let missing = || Fault::new(Kind::ItemNotFound, "parameters not found");
     let text = one_shot::take(api.database(), one_shot::Kind::Parameters, &secret)
         .await?
         .ok_or_else(missing)?;
-    tracing::info!(peer = %peer.ip(), "a server's parameters were fetched");
+    tracing::info!(%peer, "a server's parameters were fetched");
     serde_json::from_str(&text)
         .map(Json)
         .map_err(Fault::internal)

@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod hanging;
+pub mod program;
 pub mod rapi;
 pub mod replay;
 pub mod stage;
@@ -76,11 +77,28 @@ impl Central {
         Self::on(rapi, folder, &database, more).await
     }
 
+    /// As [`Central::start`], with more in the section `[api]` of the configuration.
+    pub async fn with_api(rapi: FakeRapi, api: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = format!("sqlite://{}/central.db", folder.path().display());
+        Self::on_with_api(rapi, folder, &database, "", api).await
+    }
+
     /// As [`Central::with`], on a database.
     pub async fn on(rapi: FakeRapi, folder: TempDir, database: &str, more: &str) -> Self {
+        Self::on_with_api(rapi, folder, database, more, "").await
+    }
+
+    async fn on_with_api(
+        rapi: FakeRapi,
+        folder: TempDir,
+        database: &str,
+        more: &str,
+        api: &str,
+    ) -> Self {
         central::serve::install_tls();
         let text = format!(
-            "log = 'info'\n[api]\nlisten = '127.0.0.1:0'\n[database]\nurl = '{database}'\n\
+            "log = 'info'\n[api]\nlisten = '127.0.0.1:0'\n{api}\n[database]\nurl = '{database}'\n\
              [ganeti]\ntimeout_seconds = 5\n{more}"
         );
         let config = Config::parse(Path::new("test.toml"), &text).unwrap();

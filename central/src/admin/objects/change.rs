@@ -6,8 +6,10 @@ use anyhow::{Context, bail};
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ActiveValue, ColumnTrait, Condition, DatabaseConnection, EntityTrait, QueryFilter};
 
-use crate::api::identity::passwords;
+use crate::api::identity::login::LONGEST;
+use crate::api::identity::{issue, passwords};
 use crate::api::quota::{Resource, UNLIMITED};
+use crate::model::database::write;
 use crate::model::entity::{
     backend, flavor, image, membership, network, project, quota, server, token, user,
 };
@@ -70,13 +72,20 @@ pub async fn password(database: &DatabaseConnection, name: &str) -> anyhow::Resu
     if password.is_empty() {
         bail!("no password on standard input");
     }
+    if password.len() > LONGEST {
+        bail!("the password is longer than {LONGEST} bytes");
+    }
     let hash = passwords::hash(password).map_err(anyhow::Error::msg)?;
+    let transaction = write(database).await?;
     let done = user::Entity::update_many()
         .col_expr(user::Column::PasswordHash, Expr::value(hash))
-        .filter(user::Column::Id.eq(user.id))
-        .exec(database)
+        .filter(user::Column::Id.eq(user.id.as_str()))
+        .exec(&transaction)
         .await?;
-    changed(done.rows_affected, "user", name, "has another password")
+    let revoked = issue::revoke_of_password(&transaction, &user.id).await?;
+    transaction.commit().await?;
+    let now = format!("has another password; {revoked} tokens revoked");
+    changed(done.rows_affected, "user", name, &now)
 }
 
 pub async fn grant(database: &DatabaseConnection, name: &str, on: bool) -> anyhow::Result<()> {
@@ -159,10 +168,13 @@ pub async fn leave(
 
 pub async fn revoke(database: &DatabaseConnection, name: &str) -> anyhow::Result<()> {
     let user = user(database, name).await?;
+    let transaction = write(database).await?;
+    issue::lock(&transaction, &user.id).await?;
     let done = token::Entity::delete_many()
         .filter(token::Column::UserId.eq(user.id))
-        .exec(database)
+        .exec(&transaction)
         .await?;
+    transaction.commit().await?;
     println!("user {name}: {} tokens taken back", done.rows_affected);
     Ok(())
 }

@@ -37,7 +37,8 @@ pub enum User {
     Enable(Named),
     /// Let one log in no more; tokens are worth nothing from now on
     Disable(Named),
-    /// Give one another password, which is read from standard input
+    /// Give one another password, which is read from standard input, of at most 255 bytes; all
+    /// tokens end but those of a seed
     Password(Named),
     /// Make a user an administrator of the cloud, in every project that the user works in
     GrantAdmin(Named),
@@ -52,7 +53,7 @@ pub enum Project {
     List(Shown),
     /// Let its members log in again
     Enable(Named),
-    /// Let nobody log in to it
+    /// Let nobody log in to it; tokens for it are worth nothing until it is enabled again
     Disable(Named),
     /// Make a user a member, or give a member another role
     Join {
@@ -78,7 +79,7 @@ pub enum Project {
 pub enum Token {
     /// List those that are good, by the beginning of their hash: the tokens are not kept
     List(Shown),
-    /// Take back all of a user's tokens
+    /// Take back all of a user's tokens, those of a seed too
     Revoke(Named),
 }
 

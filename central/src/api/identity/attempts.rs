@@ -1,87 +1,342 @@
-//! How often somebody may be wrong about a password.
+//! How often passwords may be tried.
 //!
-//! Each name has a number of wrong passwords free, and one more after each interval; when they
-//! are used up, not even the right one is looked at. Who guesses gets nowhere, and the hashing,
-//! which is slow by design, is not done for him. A token is not guessed and not counted. The
-//! count is each process's own.
+//! Each attempt is counted before the password is looked at, and forgiven if it was right: of any
+//! number at once no more are looked at than are free. It counts for the user at the address that
+//! it comes from, for that address, and for the user. Somebody else's wrong passwords keep nobody
+//! out of an address that the right one has come from of late: from there the user's count in all
+//! does not matter, and when the address has used its own up, an attempt each second is still
+//! looked at, which is answered as too many if it was wrong.
+//!
+//! A token is not guessed and not counted. The counts are each process's own.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How many wrong passwords are free.
-const FREE: u32 = 10;
-/// After how long one more is.
-const INTERVAL: Duration = Duration::from_secs(6);
-/// The most names that are remembered; the ones that have been quiet the longest go first.
-const NAMES: usize = 10_000;
+use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+use tokio::time::timeout_at;
 
-/// The wrong passwords of late, by name.
-#[derive(Debug, Default)]
-pub struct Attempts(Mutex<HashMap<String, Account>>);
+use crate::listener::share;
+
+/// How many entries are remembered; those with the fewest wrong passwords, and then the oldest,
+/// go first.
+const ENTRIES: usize = 30_000;
+/// How many addresses that a right password came from are remembered, and for how long.
+const KNOWN: usize = 10_000;
+const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long an attempt waits for others, of which each may turn out to be right.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What attempts count for; the keys are hashes, so that long names take no memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Scope {
+    /// A user at an address.
+    Pair,
+    /// An address, whatever users it tries.
+    Address,
+    /// A user, wherever the attempts come from.
+    User,
+    /// A user at an address that the right password came from, when the others are used up.
+    Familiar,
+}
+
+impl Scope {
+    /// How many attempts are free, and after how long one more is.
+    const fn limit(self) -> (u32, Duration) {
+        match self {
+            Self::Pair => (10, Duration::from_secs(6)),
+            Self::Address => (100, Duration::from_millis(600)),
+            Self::User => (100, Duration::from_secs(1)),
+            Self::Familiar => (3, Duration::from_secs(1)),
+        }
+    }
+}
+
+type Hash = [u8; 16];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    scope: Scope,
+    hash: Hash,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Account {
     used: u32,
+    /// Of those, the ones of which it is not known yet whether they were right.
+    undecided: u32,
     since: Instant,
 }
 
 impl Account {
     /// What is left of it at `now`.
-    fn at(self, now: Instant) -> Self {
-        let passed = now.saturating_duration_since(self.since).as_secs() / INTERVAL.as_secs();
+    fn at(self, now: Instant, interval: Duration) -> Self {
+        let passed = now.saturating_duration_since(self.since).as_millis() / interval.as_millis();
         let back = u32::try_from(passed).unwrap_or(u32::MAX).min(self.used);
         Self {
             used: self.used.saturating_sub(back),
             since: self
                 .since
-                .checked_add(INTERVAL.saturating_mul(back))
+                .checked_add(interval.saturating_mul(back))
                 .unwrap_or(now),
+            ..self
         }
     }
 }
 
-impl Attempts {
-    /// Whether a password for `name` may be tried at `now`; if not, how long to wait.
-    pub fn check(&self, name: &str, now: Instant) -> Result<(), Duration> {
-        let accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match accounts.get(name).map(|account| account.at(now)) {
-            Some(account) if account.used >= FREE => {
-                Err(INTERVAL.saturating_sub(now.saturating_duration_since(account.since)))
-            }
-            _ => Ok(()),
-        }
+/// What a name stands for: one user has one count, by whatever name it is asked for.
+#[derive(Debug, Clone, Copy)]
+pub enum Subject<'a> {
+    /// The id of a user that there is.
+    User(&'a str),
+    /// A name that nobody has.
+    Nobody(&'a str),
+}
+
+fn hash(subject: Option<Subject<'_>>, address: Option<IpAddr>) -> Hash {
+    let (kind, text) = match subject {
+        Some(Subject::User(id)) => ("user", id),
+        Some(Subject::Nobody(name)) => ("name", name),
+        None => ("", ""),
+    };
+    let address = address.map_or_else(String::new, |address| share(address).to_string());
+    let digest = Sha256::new()
+        .chain_update(format!("{kind}\0{address}\0"))
+        .chain_update(text)
+        .finalize();
+    let mut short = Hash::default();
+    for (to, from) in short.iter_mut().zip(digest) {
+        *to = from;
+    }
+    short
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    accounts: HashMap<Key, Account>,
+    /// When the right password last came, by the hash of user and address.
+    known: HashMap<Hash, Instant>,
+}
+
+/// There is no attempt free.
+#[derive(Debug, Clone, Copy)]
+struct Refusal {
+    /// When there will be one.
+    wait: Duration,
+    /// One may be free before, if an attempt that goes on turns out to be right.
+    undecided: bool,
+}
+
+impl Inner {
+    fn account(&self, key: Key, now: Instant) -> Account {
+        let (_, interval) = key.scope.limit();
+        let unused = Account {
+            used: 0,
+            undecided: 0,
+            since: now,
+        };
+        self.accounts
+            .get(&key)
+            .map_or(unused, |account| account.at(now, interval))
     }
 
-    /// A password for `name` was wrong.
-    pub fn wrong(&self, name: &str, now: Instant) {
-        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if accounts.len() >= NAMES && !accounts.contains_key(name) {
-            accounts.retain(|_, account| account.at(now).used > 0);
-            if accounts.len() >= NAMES
-                && let Some(oldest) = accounts
-                    .iter()
-                    .min_by_key(|(_, account)| account.since)
-                    .map(|(name, _)| name.clone())
-            {
-                accounts.remove(&oldest);
-            }
+    /// Whether one more is free.
+    fn check(&self, key: Key, now: Instant) -> Result<(), Refusal> {
+        let (free, interval) = key.scope.limit();
+        let account = self.account(key, now);
+        if account.used < free {
+            return Ok(());
         }
-        let account = accounts.entry(name.to_owned()).or_insert(Account {
-            used: 0,
-            since: now,
-        });
-        *account = account.at(now);
+        Err(Refusal {
+            wait: interval.saturating_sub(now.saturating_duration_since(account.since)),
+            undecided: account.undecided > 0,
+        })
+    }
+
+    fn count(&mut self, key: Key, now: Instant) {
+        let mut account = self.account(key, now);
         if account.used == 0 {
             account.since = now;
         }
-        account.used = account.used.saturating_add(1).min(FREE);
+        account.used = account.used.saturating_add(1);
+        account.undecided = account.undecided.saturating_add(1);
+        if self.accounts.len() >= ENTRIES && !self.accounts.contains_key(&key) {
+            self.make_room(now);
+        }
+        self.accounts.insert(key, account);
     }
 
-    /// The right one came: what was before is forgiven.
-    pub fn right(&self, name: &str) {
-        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        accounts.remove(name);
+    fn make_room(&mut self, now: Instant) {
+        self.accounts.retain(|key, account| {
+            let (_, interval) = key.scope.limit();
+            account.undecided > 0 || account.at(now, interval).used > 0
+        });
+        // Some at once, so that this is not done for each.
+        while self.accounts.len() >= ENTRIES {
+            let mut order: Vec<(u32, Instant, Key)> = self
+                .accounts
+                .iter()
+                .map(|(key, account)| (account.used, account.since, *key))
+                .collect();
+            order.sort_by_key(|(used, since, _)| (*used, *since));
+            for (_, _, key) in order.iter().take(ENTRIES / 100) {
+                self.accounts.remove(key);
+            }
+        }
+    }
+
+    fn remember(&mut self, pair: Hash, now: Instant) {
+        if self.known.len() >= KNOWN && !self.known.contains_key(&pair) {
+            let oldest = self.known.iter().min_by_key(|(_, since)| **since);
+            if let Some(oldest) = oldest.map(|(hash, _)| *hash) {
+                self.known.remove(&oldest);
+            }
+        }
+        self.known.insert(pair, now);
+    }
+}
+
+/// The attempts of late.
+#[derive(Debug, Clone, Default)]
+pub struct Attempts(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    inner: Mutex<Inner>,
+    /// Told when it is known of an attempt whether it was right.
+    decided: Notify,
+}
+
+impl Shared {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An attempt that was counted, and of which it is not known whether it was right: then it was
+/// wrong.
+#[derive(Debug)]
+pub struct Attempt {
+    shared: Arc<Shared>,
+    keys: Vec<Key>,
+    pair: Hash,
+    /// More than are free: only the right password is answered otherwise than by that.
+    pub beyond: bool,
+}
+
+impl Attempts {
+    /// Counts an attempt for `subject` from `address`. While others go on that may turn out to be
+    /// right it waits for them, up to [`PATIENCE`].
+    ///
+    /// # Errors
+    /// None is free; how long to wait.
+    pub async fn begin(&self, subject: Subject<'_>, address: IpAddr) -> Result<Attempt, Duration> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let mut decided = std::pin::pin!(self.0.decided.notified());
+            decided.as_mut().enable();
+            match self.count(subject, address, Instant::now()) {
+                Ok(attempt) => return Ok(attempt),
+                Err(refusal) if refusal.undecided => {
+                    if timeout_at(deadline, decided).await.is_err() {
+                        return Err(refusal.wait);
+                    }
+                }
+                Err(refusal) => return Err(refusal.wait),
+            }
+        }
+    }
+
+    fn count(
+        &self,
+        subject: Subject<'_>,
+        address: IpAddr,
+        now: Instant,
+    ) -> Result<Attempt, Refusal> {
+        let pair = hash(Some(subject), Some(address));
+        let key = |scope, hash| Key { scope, hash };
+        let mut inner = self.0.inner();
+        let known = inner
+            .known
+            .get(&pair)
+            .is_some_and(|since| now.saturating_duration_since(*since) < REMEMBERED);
+        let mut keys = vec![
+            key(Scope::Pair, pair),
+            key(Scope::Address, hash(None, Some(address))),
+        ];
+        if !known {
+            keys.push(key(Scope::User, hash(Some(subject), None)));
+        }
+        let refusal = keys
+            .iter()
+            .filter_map(|key| inner.check(*key, now).err())
+            .max_by_key(|refusal| refusal.wait);
+        let mut beyond = false;
+        if let Some(refusal) = refusal {
+            let familiar = key(Scope::Familiar, pair);
+            // Those that go on are waited for first: their password may be the right one.
+            if !known || refusal.undecided || inner.check(familiar, now).is_err() {
+                return Err(refusal);
+            }
+            beyond = true;
+            keys = vec![familiar];
+        }
+        for key in &keys {
+            inner.count(*key, now);
+        }
+        Ok(Attempt {
+            shared: Arc::clone(&self.0),
+            keys,
+            pair,
+            beyond,
+        })
+    }
+}
+
+impl Attempt {
+    /// The password was right: it is as if there had been no attempt, and none before from there.
+    pub fn right(self) {
+        let mut inner = self.shared.inner();
+        self.give_back(&mut inner);
+        for scope in [Scope::Pair, Scope::Familiar] {
+            let key = Key {
+                scope,
+                hash: self.pair,
+            };
+            if let Some(account) = inner.accounts.get_mut(&key) {
+                // Those that go on are still counted.
+                account.used = account.used.min(account.undecided.saturating_sub(1));
+            }
+        }
+        inner.remember(self.pair, Instant::now());
+    }
+
+    /// The password was not looked at.
+    pub fn undone(self) {
+        self.give_back(&mut self.shared.inner());
+    }
+
+    fn give_back(&self, inner: &mut Inner) {
+        for key in &self.keys {
+            if let Some(account) = inner.accounts.get_mut(key) {
+                account.used = account.used.saturating_sub(1);
+            }
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let mut inner = self.shared.inner();
+        for key in &self.keys {
+            if let Some(account) = inner.accounts.get_mut(key) {
+                account.undecided = account.undecided.saturating_sub(1);
+            }
+        }
+        drop(inner);
+        self.shared.decided.notify_waiters();
     }
 }
 
@@ -89,37 +344,131 @@ impl Attempts {
 mod tests {
     use super::*;
 
+    const ALICE: Subject<'_> = Subject::User("alice");
+
+    fn address(number: u32) -> IpAddr {
+        IpAddr::V4((0x0a00_0000 + number).into())
+    }
+
+    /// An attempt that turns out to be wrong; whether it was looked at.
+    fn wrong(attempts: &Attempts, subject: Subject<'_>, number: u32, now: Instant) -> bool {
+        attempts.count(subject, address(number), now).is_ok()
+    }
+
     #[test]
     fn the_free_ones_are_used_up_and_come_back_one_by_one() {
         let attempts = Attempts::default();
         let start = Instant::now();
-        for _ in 0..FREE {
-            assert!(attempts.check("alice", start).is_ok());
-            attempts.wrong("alice", start);
+        let (free, interval) = Scope::Pair.limit();
+        for _ in 0..free {
+            assert!(wrong(&attempts, ALICE, 1, start));
         }
-        let wait = attempts.check("alice", start).unwrap_err();
-        assert_eq!(wait, INTERVAL);
-        assert!(attempts.check("bob", start).is_ok());
-        let later = start + wait;
-        assert!(attempts.check("alice", later).is_ok());
-        attempts.wrong("alice", later);
-        assert!(attempts.check("alice", later).is_err());
-        attempts.right("alice");
-        assert!(attempts.check("alice", later).is_ok());
+        let refusal = attempts.count(ALICE, address(1), start).unwrap_err();
+        assert_eq!(refusal.wait, interval);
+        assert!(!refusal.undecided);
+        assert!(wrong(&attempts, Subject::User("bob"), 1, start));
+        assert!(wrong(&attempts, ALICE, 2, start));
+        let later = start + interval;
+        assert!(wrong(&attempts, ALICE, 1, later));
+        assert!(!wrong(&attempts, ALICE, 1, later));
+    }
+
+    #[test]
+    fn the_right_one_forgives_what_came_from_the_same_address() {
+        let attempts = Attempts::default();
+        let now = Instant::now();
+        let (free, _) = Scope::Pair.limit();
+        for turn in 0..free * 5 {
+            if turn % 2 == 0 {
+                assert!(wrong(&attempts, ALICE, 1, now));
+            } else {
+                attempts.count(ALICE, address(1), now).unwrap().right();
+            }
+        }
+    }
+
+    #[test]
+    fn attempts_at_once_are_all_counted() {
+        let attempts = Attempts::default();
+        let now = Instant::now();
+        let (free, _) = Scope::Pair.limit();
+        let mut going_on: Vec<Attempt> = (0..free)
+            .map(|_| attempts.count(ALICE, address(1), now).unwrap())
+            .collect();
+        assert!(
+            attempts
+                .count(ALICE, address(1), now)
+                .unwrap_err()
+                .undecided
+        );
+        going_on.pop().unwrap().right();
+        // The others that go on are counted still.
+        let more = attempts.count(ALICE, address(1), now).unwrap();
+        assert!(attempts.count(ALICE, address(1), now).is_err());
+        more.undone();
+        assert!(attempts.count(ALICE, address(1), now).is_ok());
+    }
+
+    #[test]
+    fn an_address_and_a_user_have_limits_of_their_own() {
+        let attempts = Attempts::default();
+        let now = Instant::now();
+        let names: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+        let looked_at = names
+            .iter()
+            .filter(|name| wrong(&attempts, Subject::Nobody(name), 1, now))
+            .count();
+        assert_eq!(looked_at, 100);
+        assert!(wrong(&attempts, Subject::Nobody("5"), 2, now));
+        let looked_at = (10..400)
+            .filter(|number| wrong(&attempts, ALICE, *number, now))
+            .count();
+        assert_eq!(looked_at, 100);
+        assert!(wrong(&attempts, Subject::User("bob"), 10, now));
+    }
+
+    #[test]
+    fn an_address_that_the_right_password_came_from_is_never_shut_out() {
+        let attempts = Attempts::default();
+        let now = Instant::now();
+        attempts.count(ALICE, address(1), now).unwrap().right();
+        // From everywhere.
+        while (10..400).any(|number| wrong(&attempts, ALICE, number, now)) {}
+        assert!(!attempts.count(ALICE, address(1), now).unwrap().beyond);
+        // From the same address.
+        while wrong(&attempts, ALICE, 1, now) {}
+        let (_, interval) = Scope::Familiar.limit();
+        let later = now + interval;
+        let attempt = attempts.count(ALICE, address(1), later).unwrap();
+        assert!(attempt.beyond);
+        drop(attempt);
+        assert!(!wrong(&attempts, ALICE, 1, later));
+        // Not for ever.
+        let long_after = now + REMEMBERED;
+        while wrong(&attempts, ALICE, 1, long_after) {}
+        assert!(!wrong(&attempts, ALICE, 1, long_after + interval));
     }
 
     #[test]
     fn memory_is_bounded_and_the_busy_are_not_forgotten() {
         let attempts = Attempts::default();
-        let start = Instant::now();
-        let end = start + Duration::from_secs(1);
-        for name in 0..NAMES + 100 {
-            attempts.wrong(&name.to_string(), start);
+        let now = Instant::now();
+        while wrong(&attempts, ALICE, 1, now) {}
+        for number in 0..ENTRIES + 100 {
+            let number = u32::try_from(number).unwrap();
+            let name = "x".repeat(1000) + &number.to_string();
+            let subject = Subject::Nobody(&name);
+            attempts.count(subject, address(number + 2), now).unwrap();
+            attempts
+                .count(subject, address(number + 2), now)
+                .unwrap()
+                .right();
         }
-        for _ in 0..FREE {
-            attempts.wrong("alice", end);
-        }
-        assert!(attempts.0.lock().unwrap().len() <= NAMES);
-        assert!(attempts.check("alice", end).is_err());
+        let inner = attempts.0.inner();
+        assert!(inner.accounts.len() <= ENTRIES);
+        assert!(inner.known.len() <= KNOWN);
+        drop(inner);
+        assert!(!wrong(&attempts, ALICE, 1, now));
+        assert!(size_of::<(Key, Account)>() < 100);
     }
 }

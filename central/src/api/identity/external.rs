@@ -66,6 +66,7 @@ pub async fn admit(api: &Context, digest: &str, found: &Found) -> Result<Identit
             project_id: Some(project.id),
             issued_at: found.issued_at,
             expires_at: found.expires_at,
+            parent: None,
         },
         user,
         role,

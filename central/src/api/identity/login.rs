@@ -1,21 +1,50 @@
 //! Checking what somebody logs in with.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
 
-use super::passwords;
+use super::attempts::Subject;
 use crate::api::authorization::{Privilege, Role};
+use crate::api::body::Field;
 use crate::api::caller::{self, Caller};
 use crate::api::context::Context;
-use crate::api::fault::{Fault, Kind};
+use crate::api::fault::{self, Fault, Kind};
 use crate::api::known_tokens::Identity;
+use crate::metrics;
 use crate::model::entity::{membership, project, token, user};
+
+/// The longest name of a user, and the longest password, in bytes: nothing longer is looked at.
+pub const LONGEST: usize = 255;
+
+/// A name or a password in a body.
+///
+/// # Errors
+/// It is no string, or too long; the message does not repeat it.
+pub fn credential<'a>(field: &Field<'a>) -> Result<&'a str, Fault> {
+    match field.value().as_str() {
+        Some(text) if text.len() <= LONGEST => Ok(text),
+        Some(_) => Err(Fault::bad_request(format!(
+            "{}: longer than {LONGEST} bytes",
+            field.path()
+        ))),
+        None => Err(Fault::bad_request(format!(
+            "{}: must be a string",
+            field.path()
+        ))),
+    }
+}
 
 /// What somebody has to show.
 pub enum Credentials<'a> {
-    Password { user: &'a str, password: &'a str },
+    Password {
+        user: &'a str,
+        password: &'a str,
+        /// The address that they come from.
+        peer: IpAddr,
+    },
     Token(&'a str),
 }
 
@@ -58,28 +87,11 @@ pub async fn check(
             }
             (identity.user, Some(identity.token))
         }
-        Credentials::Password { user, password } => {
-            let attempts = api.attempts();
-            if let Err(wait) = attempts.check(user, Instant::now()) {
-                return Err(Fault::new(
-                    Kind::TooManyAttempts,
-                    format!(
-                        "too many wrong passwords for this user: try again in {} s",
-                        wait.as_secs().saturating_add(1)
-                    ),
-                ));
-            }
-            match by_password(api, user, password).await? {
-                Some(found) => {
-                    attempts.right(user);
-                    found
-                }
-                None => {
-                    attempts.wrong(user, Instant::now());
-                    return Err(refused());
-                }
-            }
-        }
+        Credentials::Password {
+            user,
+            password,
+            peer,
+        } => by_password(api, user, password, peer).await?,
     };
     let project = match (&wanted, &token) {
         (Wanted::Id(id), _) => find_project(api, project::Column::Id, id).await?,
@@ -158,35 +170,64 @@ async fn external(api: &Context, identity: Identity, wanted: &Wanted<'_>) -> Res
 }
 
 /// The user with this password; for the Cyclades way of saying it, the user's id and a token.
+///
+/// # Errors
+/// 401: it is another one, or there is no such user. 429: too many were tried. 503: too many are
+/// being compared.
 async fn by_password(
     api: &Context,
     name: &str,
     password: &str,
-) -> Result<Option<(user::Model, Option<token::Model>)>, Fault> {
+    peer: IpAddr,
+) -> Result<(user::Model, Option<token::Model>), Fault> {
+    let refused = || Fault::unauthorized("the credentials are not good");
     let known = user::Entity::find()
         .filter(
             Condition::any()
                 .add(user::Column::Name.eq(name))
                 .add(user::Column::Id.eq(name)),
         )
-        .filter(user::Column::Enabled.eq(true))
         .one(api.database())
         .await?;
+    let enabled = known.as_ref().filter(|user| user.enabled);
     if let Some(identity) = caller::identify_own(api, password).await?
-        && known
-            .as_ref()
-            .is_some_and(|user| user.id == identity.user.id)
+        && enabled.is_some_and(|user| user.id == identity.user.id)
     {
         let identity = Arc::unwrap_or_clone(identity);
-        return Ok(Some((identity.user, Some(identity.token))));
+        return Ok((identity.user, Some(identity.token)));
     }
-    let hash = known.as_ref().and_then(|user| user.password_hash.clone());
-    let password = password.to_owned();
-    // It takes tens of milliseconds by design.
-    let same = tokio::task::spawn_blocking(move || passwords::matches(&password, hash.as_deref()))
-        .await
-        .map_err(Fault::internal)?;
-    Ok(known.filter(|_| same).map(|user| (user, None)))
+    let subject = known
+        .as_ref()
+        .map_or(Subject::Nobody(name), |user| Subject::User(&user.id));
+    let limited = |wait: Duration| {
+        metrics::login("limited");
+        let seconds = wait.as_secs().saturating_add(1);
+        let message = format!("too many wrong passwords for this user: try again in {seconds} s");
+        Fault::new(Kind::TooManyAttempts, message).after(wait)
+    };
+    let attempt = api.attempts().begin(subject, peer).await.map_err(|wait| {
+        tracing::warn!(user = fault::shortened(name), %peer, "too many wrong passwords");
+        limited(wait)
+    })?;
+    let hash = enabled.and_then(|user| user.password_hash.clone());
+    match api.hashing().matches(password, hash).await {
+        Ok(true) => {
+            attempt.right();
+            metrics::login("right");
+            Ok((known.ok_or_else(refused)?, None))
+        }
+        Ok(false) if attempt.beyond => Err(limited(Duration::ZERO)),
+        Ok(false) => {
+            tracing::info!(user = fault::shortened(name), %peer, "a wrong password");
+            metrics::login("wrong");
+            Err(refused())
+        }
+        Err(busy) => {
+            attempt.undone();
+            metrics::login("busy");
+            Err(busy)
+        }
+    }
 }
 
 async fn find_project(

@@ -3,6 +3,7 @@
 pub mod attempts;
 mod catalog;
 pub mod external;
+pub mod hashing;
 pub mod issue;
 pub mod keystone;
 pub mod login;
@@ -10,3 +11,6 @@ pub mod memberships;
 pub mod passwords;
 pub mod v2;
 pub mod v3;
+
+/// The longest body of a login, in bytes: anybody may send one.
+const BODY: usize = 16 << 10;

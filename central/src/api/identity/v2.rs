@@ -1,7 +1,7 @@
 //! Keystone v2.0, as both OpenStack clients and kamaki speak it.
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -9,12 +9,13 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::login::{self, Credentials, Login, Wanted};
-use super::{catalog, issue};
+use super::{BODY, catalog, issue};
 use crate::api::authorization::Role;
 use crate::api::body::Body;
 use crate::api::caller::{Caller, Mount};
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::peer::Peer;
 use crate::api::roots;
 use crate::model::moment;
 
@@ -24,6 +25,7 @@ pub fn routes() -> Router<Context> {
         .route("/tokens", post(authenticate))
         .route("/tokens/{token}", get(validate).delete(revoke))
         .route("/tenants", get(tenants))
+        .layer(DefaultBodyLimit::max(BODY))
 }
 
 async fn version(mount: Mount) -> Json<Value> {
@@ -34,6 +36,7 @@ async fn version(mount: Mount) -> Json<Value> {
 async fn authenticate(
     State(api): State<Context>,
     mount: Mount,
+    Peer(peer): Peer,
     bytes: Bytes,
 ) -> Result<Response, Fault> {
     // Nobody in particular may see where the services are.
@@ -46,8 +49,9 @@ async fn authenticate(
     let credentials = if let Some(field) = auth.get("passwordCredentials") {
         let given = field.object()?;
         Credentials::Password {
-            user: given.required("username")?.string()?,
-            password: given.required("password")?.string()?,
+            user: login::credential(&given.required("username")?)?,
+            password: login::credential(&given.required("password")?)?,
+            peer,
         }
     } else if let Some(field) = auth.get("token") {
         Credentials::Token(field.object()?.required("id")?.string()?)
@@ -65,6 +69,7 @@ async fn authenticate(
     };
     let shown = match &credentials {
         Credentials::Token(token) => Some((*token).to_owned()),
+        // A token in its place.
         Credentials::Password { password, .. } => Some((*password).to_owned()),
     };
     let login = login::check(&api, credentials, wanted).await?;
@@ -79,7 +84,7 @@ async fn authenticate(
             (token, row.issued_at, row.expires_at)
         }
         _ => {
-            let issued = issue::issue(&api, &login.user, &login.project.id).await?;
+            let issued = issue::issue(&api, &login).await?;
             (issued.token, issued.row.issued_at, issued.row.expires_at)
         }
     };

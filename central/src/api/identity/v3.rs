@@ -1,6 +1,8 @@
 //! Keystone v3: what the openstack CLI and the SDK log in with.
 
-use axum::extract::{Path, State};
+use std::net::IpAddr;
+
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -8,15 +10,16 @@ use axum::{Json, Router};
 use sea_orm::EntityTrait;
 use serde_json::{Value, json};
 
-use super::catalog;
 use super::issue::{self, Issued};
 use super::login::{self, Credentials, Login, Wanted};
+use super::{BODY, catalog};
 use super::memberships;
 use crate::api::authorization::Privilege;
 use crate::api::body::{Body, Object};
-use crate::api::caller::{Caller, Mount};
+use crate::api::caller::{self, Caller, Mount};
 use crate::api::context::Context;
 use crate::api::fault::Fault;
+use crate::api::peer::Peer;
 use crate::api::page::Parameters;
 use crate::api::roots;
 use crate::model::entity::{project, user};
@@ -33,6 +36,7 @@ pub fn routes() -> Router<Context> {
         .route("/auth/projects", get(projects))
         .route("/projects", get(projects))
         .route("/users/{user}/projects", get(projects_of))
+        .layer(DefaultBodyLimit::max(BODY))
         .merge(memberships::routes())
 }
 
@@ -44,6 +48,7 @@ async fn version(mount: Mount) -> Json<Value> {
 async fn authenticate(
     State(api): State<Context>,
     mount: Mount,
+    Peer(peer): Peer,
     body: Body,
 ) -> Result<Response, Fault> {
     let auth = body.member("auth")?;
@@ -54,7 +59,7 @@ async fn authenticate(
     for field in &methods {
         method = field.string()?;
         credentials = match method {
-            "password" => Some(password(&identity)?),
+            "password" => Some(password(&identity, peer)?),
             "token" => {
                 let token = identity.required("token")?.object()?;
                 Some(Credentials::Token(token.required("id")?.string()?))
@@ -91,7 +96,7 @@ async fn authenticate(
             token,
             row: row.clone(),
         },
-        _ => issue::issue(&api, &login.user, &login.project.id).await?,
+        _ => issue::issue(&api, &login).await?,
     };
     let answer = token(
         &mount,
@@ -106,7 +111,7 @@ async fn authenticate(
     Ok(response)
 }
 
-fn password<'a>(identity: &Object<'a>) -> Result<Credentials<'a>, Fault> {
+fn password<'a>(identity: &Object<'a>, peer: IpAddr) -> Result<Credentials<'a>, Fault> {
     let user = identity
         .required("password")?
         .object()?
@@ -117,8 +122,9 @@ fn password<'a>(identity: &Object<'a>) -> Result<Credentials<'a>, Fault> {
         None => user.required("name")?,
     };
     Ok(Credentials::Password {
-        user: name.string()?,
-        password: user.required("password")?.string()?,
+        user: login::credential(&name)?,
+        password: login::credential(&user.required("password")?)?,
+        peer,
     })
 }
 
@@ -162,9 +168,7 @@ async fn subject(
     caller: &Caller,
     headers: &HeaderMap,
 ) -> Result<(String, Login), Fault> {
-    let given = headers
-        .get("x-subject-token")
-        .and_then(|value| value.to_str().ok())
+    let given = caller::single(headers, "X-Subject-Token")?
         .ok_or_else(|| Fault::bad_request("X-Subject-Token: missing"))?;
     let login = login::about(api, caller, given).await?;
     Ok((given.to_owned(), login))

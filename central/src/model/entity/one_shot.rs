@@ -10,6 +10,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub digest: String,
     pub server_id: i64,
+    /// `Parameters`, `Password` or `Console`; none: of an older version
+    pub kind: Option<String>,
     /// A string encrypted with the secret, which is not in this table; JSON since the longest
     /// do not fit into MySQL's TEXT
     #[sea_orm(column_type = "Json")]

@@ -13,6 +13,11 @@ pub struct Model {
     pub project_id: Option<String>,
     pub issued_at: i64,
     pub expires_at: i64,
+    /// The digest of the token that was shown for it: it ends with that
+    pub parent: Option<String>,
 }
+
+/// When a token of a seed expires: 9999-12-31, as far as dates are written.
+pub const NEVER: i64 = 253_402_214_400_000_000;
 
 impl ActiveModelBehavior for ActiveModel {}
