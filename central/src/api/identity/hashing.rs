@@ -71,14 +71,12 @@ mod tests {
             queue: Semaphore::new(1),
         };
         let place = Arc::clone(&hashing.places).acquire_owned().await.unwrap();
-        tokio::time::pause();
         let start = tokio::time::Instant::now();
         let (first, second) = tokio::join!(hashing.matches("a", None), hashing.matches("b", None));
-        assert_eq!(start.elapsed().as_secs(), PATIENCE.as_secs());
+        assert!(start.elapsed() >= PATIENCE);
         for refused in [first, second] {
             assert_eq!(refused.unwrap_err().kind, Kind::ServiceUnavailable);
         }
-        tokio::time::resume();
         drop(place);
         assert!(!hashing.matches("a", None).await.unwrap());
         let hash = passwords::hash("a").unwrap();
