@@ -697,7 +697,7 @@ mod tests {
             ("[api]\nheader_seconds = 0", "api.header_seconds"),
             (
                 "[api]\ntrusted_proxies = ['proxy']",
-                "api.trusted_proxies = \"proxy\"",
+                "api.trusted_proxies = proxy",
             ),
             ("[tokens]\nper_user = 0", "tokens.per_user"),
             (

@@ -6,7 +6,7 @@ use std::time::Instant;
 use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, QueryTrait};
 use sha2::{Digest, Sha256};
 
 use super::authorization::{self, Role};
@@ -247,16 +247,16 @@ async fn look_up(api: &Context, digest: &str) -> Result<Owner, Fault> {
         .clone()
         .unwrap_or_else(|| user.project_id.clone());
     let enabled = project::Entity::find_by_id(project.as_str())
+        .select_only()
+        .column(project::Column::Id)
         .filter(project::Column::Enabled.eq(true))
-        .one(api.database())
-        .await?;
-    if enabled.is_none() {
-        return Ok(Owner::Gone);
-    }
+        .into_query();
     let role = membership::Entity::find_by_id((user.id.clone(), project))
+        .filter(membership::Column::ProjectId.in_subquery(enabled))
         .one(api.database())
         .await?
         .map(|membership| membership.role());
+    // A project may be disabled.
     // Who was put out of a project has no business there, whatever the token says.
     let Some(role) = role else {
         return Ok(Owner::Gone);

@@ -11,6 +11,3 @@ pub mod memberships;
 pub mod passwords;
 pub mod v2;
 pub mod v3;
-
-/// The longest body of a login, in bytes: anybody may send one.
-const BODY: usize = 16 << 10;

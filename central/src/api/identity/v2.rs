@@ -5,13 +5,14 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
 
 use super::login::{self, Credentials, Login, Wanted};
-use super::{BODY, catalog, issue};
+use super::{catalog, issue};
 use crate::api::authorization::Role;
 use crate::api::body::Body;
+use crate::api::bounds;
 use crate::api::caller::{Caller, Mount};
 use crate::api::context::Context;
 use crate::api::fault::Fault;
@@ -25,7 +26,8 @@ pub fn routes() -> Router<Context> {
         .route("/tokens", post(authenticate))
         .route("/tokens/{token}", get(validate).delete(revoke))
         .route("/tenants", get(tenants))
-        .layer(DefaultBodyLimit::max(BODY))
+        .layer(DefaultBodyLimit::max(bounds::LOGIN))
+        .layer(middleware::from_fn(bounds::bound_login))
 }
 
 async fn version(mount: Mount) -> Json<Value> {

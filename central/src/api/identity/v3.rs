@@ -6,16 +6,17 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use sea_orm::EntityTrait;
 use serde_json::{Value, json};
 
+use super::catalog;
 use super::issue::{self, Issued};
 use super::login::{self, Credentials, Login, Wanted};
-use super::{BODY, catalog};
 use super::memberships;
 use crate::api::authorization::Privilege;
 use crate::api::body::{Body, Object};
+use crate::api::bounds;
 use crate::api::caller::{self, Caller, Mount};
 use crate::api::context::Context;
 use crate::api::fault::Fault;
@@ -36,7 +37,8 @@ pub fn routes() -> Router<Context> {
         .route("/auth/projects", get(projects))
         .route("/projects", get(projects))
         .route("/users/{user}/projects", get(projects_of))
-        .layer(DefaultBodyLimit::max(BODY))
+        .layer(DefaultBodyLimit::max(bounds::LOGIN))
+        .layer(middleware::from_fn(bounds::bound_login))
         .merge(memberships::routes())
 }
 
