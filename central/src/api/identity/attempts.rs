@@ -22,9 +22,9 @@ use crate::listener::share;
 
 /// How many entries are remembered; those with the fewest wrong passwords, and then the oldest,
 /// go first.
-const ENTRIES: usize = 30_000;
+const ENTRIES: usize = if cfg!(test) { 3_000 } else { 30_000 };
 /// How many addresses that a right password came from are remembered, and for how long.
-const KNOWN: usize = 10_000;
+const KNOWN: usize = if cfg!(test) { 1_000 } else { 10_000 };
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long an attempt waits for others, of which each may turn out to be right.
 const PATIENCE: Duration = Duration::from_secs(5);
