@@ -11,8 +11,9 @@ use agents::service::config::{self, ConfigError};
 use serde::Deserialize;
 
 use crate::ganeti::image::check_folder;
-use crate::model::database::ACQUIRE_TIMEOUT;
 pub use crate::listener::Limits;
+use crate::model::database::ACQUIRE_TIMEOUT;
+use crate::model::database::ACQUIRE_TIMEOUT;
 pub use crate::reconcile::memory::Limit;
 
 /// Where the configuration is read from unless `--config` says otherwise.

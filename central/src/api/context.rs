@@ -11,8 +11,8 @@ use super::identity::keystone::{Keystone, KeystoneError};
 use super::known_tokens::KnownTokens;
 use crate::config::Config;
 use crate::ganeti::submission::Submitter;
-use crate::model::availability::Availability;
 use crate::listener::descriptors;
+use crate::model::availability::Availability;
 
 /// The API's state: shared by all requests, and nothing in it is about one of them.
 #[derive(Clone)]
