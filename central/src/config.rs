@@ -13,7 +13,6 @@ use serde::Deserialize;
 use crate::ganeti::image::check_folder;
 pub use crate::listener::Limits;
 use crate::model::database::ACQUIRE_TIMEOUT;
-use crate::model::database::ACQUIRE_TIMEOUT;
 pub use crate::reconcile::memory::Limit;
 
 /// Where the configuration is read from unless `--config` says otherwise.
