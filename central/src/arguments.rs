@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::admin::{objects, queue, reconcile, status};
+use crate::admin::{instance, objects, queue, reconcile, status};
 use crate::config;
 
 /// The API and the dispatcher of a Ganeti cloud
@@ -60,6 +60,12 @@ pub enum Command {
     /// Servers
     #[command(subcommand)]
     Server(objects::Server),
+    /// Unknown instances: such as carry our prefix and have no row
+    Instance {
+        /// What to do with them
+        #[command(subcommand)]
+        command: instance::Command,
+    },
     /// Print the OpenAPI document of the API
     Openapi,
     /// Make users, projects, backends, flavors, images and networks as a file describes them
@@ -73,7 +79,14 @@ pub enum Command {
     ///
     /// The service does this all the time. Here it is done now: two looks, and what both show
     /// is repaired.
-    Reconcile(reconcile::Options),
+    Reconcile {
+        /// How
+        #[command(flatten)]
+        options: reconcile::Options,
+        /// What is accepted
+        #[command(flatten)]
+        acceptance: reconcile::Acceptance,
+    },
     /// Show how the clusters, their eventds, the broker and the reconciler are
     ///
     /// Every eventd is asked through its cluster and answers through the broker. Exit status:

@@ -78,12 +78,19 @@ async fn run(config: Config, command: Command) -> anyhow::Result<()> {
         }
         Command::Quota(command) => objects::run(&config, objects::Command::Quota(command)).await,
         Command::Server(command) => objects::run(&config, objects::Command::Server(command)).await,
+        Command::Instance { command } => admin::instance::run(&config, &command).await,
         Command::Openapi => Ok(()),
         Command::Migrate => admin::migrate(&config).await,
         Command::Check => admin::check::run(&config).await,
         Command::Seed { file } => admin::seed::run(&config, &file).await,
         Command::Status(options) => admin::status::run(&config, &options).await,
         Command::Queue { command } => admin::queue::run(&config, &command).await,
-        Command::Reconcile(options) => admin::reconcile::run(&config, &options).await,
+        Command::Reconcile {
+            options,
+            acceptance,
+        } if acceptance.accept_restored || acceptance.take_over => {
+            admin::reconcile::accept(&config, options.backend.as_deref(), acceptance).await
+        }
+        Command::Reconcile { options, .. } => admin::reconcile::run(&config, &options).await,
     }
 }

@@ -64,6 +64,11 @@ struct Reason {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Backend {
+    backend: String,
+}
+
 struct Metrics {
     registry: Registry,
     connections: Gauge,
@@ -76,6 +81,8 @@ struct Metrics {
     message_seconds: Family<Queue, Histogram>,
     repairs: Family<Repair, Counter>,
     passes: Family<Call, Counter>,
+    unknown_instances: Family<Backend, Gauge>,
+    held: Family<Backend, Gauge>,
 }
 
 fn histogram() -> Histogram {
@@ -147,6 +154,19 @@ impl Metrics {
             "Passwords that were tried, by outcome: right, wrong, limited, busy",
             logins.clone(),
         );
+        let unknown_instances = Family::default();
+        registry.register(
+            "unknown_instances",
+            "Instances of the prefix that the database does not know, at the last pass",
+            unknown_instances.clone(),
+        );
+        let held = Family::default();
+        registry.register(
+            "held",
+            "Whether nothing is repaired or asked for in a backend until an operator accepts it: \
+             the database is older than its clusters, or another one uses the cluster (0 or 1)",
+            held.clone(),
+        );
         Self {
             registry,
             connections,
@@ -159,6 +179,8 @@ impl Metrics {
             message_seconds,
             repairs,
             passes,
+            unknown_instances,
+            held,
         }
     }
 }
@@ -240,6 +262,20 @@ pub fn pass(backend: &str, well: bool) {
         outcome: if well { "done" } else { "trouble" },
     };
     METRICS.passes.get_or_create(&labels).inc();
+}
+
+/// Notes what a look at a backend has shown: how many instances nobody here knows, and whether
+/// the backend is held.
+pub fn cluster(backend: &str, unknown: usize, held: bool) {
+    let labels = Backend {
+        backend: backend.to_owned(),
+    };
+    let unknown = i64::try_from(unknown).unwrap_or(i64::MAX);
+    METRICS
+        .unknown_instances
+        .get_or_create(&labels)
+        .set(unknown);
+    METRICS.held.get_or_create(&labels).set(i64::from(held));
 }
 
 /// All of it, in the OpenMetrics text format.

@@ -1,12 +1,16 @@
 //! `snf-central check`: can this configuration work?
 
+use std::sync::Arc;
+
 use anyhow::bail;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use crate::api::identity::keystone::Keystone;
 use crate::config::Config;
 use crate::ganeti::image::check_parameters;
-use crate::ganeti::measurement;
+use crate::ganeti::submission::Submitter;
+use crate::ganeti::traces::Traces;
+use crate::ganeti::{guard, measurement};
 use crate::listener::descriptors;
 use crate::model::database;
 use crate::model::entity::{backend, image};
@@ -62,13 +66,19 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let mut failures = 0;
     for backend in backend::Entity::find().all(&ganeti.database).await? {
         match measurement::measure(&ganeti, &backend).await {
-            Ok(measured) => println!(
-                "backend {}: ok: Ganeti {}, {} MiB of memory free, {} instances",
-                measured.name,
-                measured.version.as_deref().unwrap_or("?"),
-                measured.memory_free,
-                measured.instances,
-            ),
+            Ok(measured) => {
+                println!(
+                    "backend {}: ok: Ganeti {}, {} MiB of memory free, {} instances",
+                    measured.name,
+                    measured.version.as_deref().unwrap_or("?"),
+                    measured.memory_free,
+                    measured.instances,
+                );
+                if let Err(error) = held(&ganeti, &backend).await {
+                    failures += 1;
+                    println!("backend {}: {error:#}", backend.name);
+                }
+            }
             Err(error) => {
                 failures += 1;
                 println!("backend {}: {error}", backend.name);
@@ -76,7 +86,18 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         }
     }
     if failures > 0 {
-        bail!("{failures} backends do not answer");
+        bail!("{failures} backends do not answer, or are held");
+    }
+    Ok(())
+}
+
+/// Holds the database against a cluster.
+async fn held(ganeti: &Arc<Submitter>, backend: &backend::Model) -> anyhow::Result<()> {
+    let rapi = ganeti.clients.of(backend)?;
+    let traces = Traces::look(&rapi, &ganeti.naming).await?;
+    let database = &ganeti.database;
+    if let Some(reason) = guard::examine(database, &ganeti.naming, backend, &traces).await? {
+        bail!("nothing is repaired or asked for: {reason}; see `snf-central reconcile --help`");
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What operators do from a shell.
 
 pub mod check;
+pub mod instance;
 pub mod objects;
 pub mod queue;
 pub mod reconcile;

@@ -1,15 +1,18 @@
 //! `snf-central reconcile`: what differs between the clusters and the database, and its repair.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter};
 
 use super::table;
 use crate::config::{Config, Limit};
+use crate::ganeti::guard;
+use crate::ganeti::submission::Submitter;
 use crate::model::entity::backend;
 use crate::reconcile::difference::Difference;
-use crate::reconcile::pass::{self, Reconciler};
+use crate::reconcile::pass::{self, Look, Reconciler};
 use crate::reconcile::pools;
 use crate::serve;
 
@@ -33,6 +36,19 @@ pub struct Options {
         conflicts_with = "dry_run"
     )]
     pub pause: u64,
+}
+
+/// What an operator accepts of what the reconciler has stopped at.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct Acceptance {
+    /// Accept that the database is older than its clusters, as after a restored backup: repairs
+    /// and creations go on; unknown instances are only shown
+    #[arg(long, conflicts_with_all = ["dry_run", "force", "take_over"])]
+    pub accept_restored: bool,
+    /// Take a cluster over that another database gives out names in, or that is another cluster
+    /// than before; needs `--backend`
+    #[arg(long, requires = "backend", conflicts_with_all = ["dry_run", "force"])]
+    pub take_over: bool,
 }
 
 /// Prints what differs and, unless told not to, repairs what differs twice.
@@ -70,6 +86,9 @@ pub async fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
                 Ok(look) => {
                     let differences = look.differences.iter();
                     rows.extend(differences.map(|found| row(&backend.name, found, "")));
+                    if let Some(reason) = held(&ganeti, &backend, &look).await? {
+                        troubles.push(format!("backend {}: {reason}", backend.name));
+                    }
                 }
                 Err(error) => troubles.push(format!("backend {}: {error}", backend.name)),
             }
@@ -108,6 +127,93 @@ pub async fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
     }
     if !troubles.is_empty() {
         bail!("{} backends could not be reconciled", troubles.len());
+    }
+    Ok(())
+}
+
+/// Why nothing would be repaired in a backend.
+async fn held(
+    ganeti: &Arc<Submitter>,
+    backend: &backend::Model,
+    look: &Look,
+) -> Result<Option<String>, DbErr> {
+    guard::examine(&ganeti.database, &ganeti.naming, backend, &look.traces).await
+}
+
+/// Accepts what the reconciler has stopped at: in all backends, or in one.
+///
+/// # Errors
+/// A cluster cannot be asked, or the database fails.
+pub async fn accept(
+    config: &Config,
+    backend: Option<&str>,
+    acceptance: Acceptance,
+) -> anyhow::Result<()> {
+    let database = super::open(config).await?;
+    let ganeti = serve::submitter(config, database);
+    let backends = backend::Entity::find()
+        .filter(backend::Column::Offline.eq(false))
+        .all(&ganeti.database)
+        .await?;
+    let is_meant = |row: &&backend::Model| backend.is_none_or(|name| name == row.name);
+    if let Some(name) = backend
+        && !backends.iter().any(|row| row.name == name)
+    {
+        bail!("no backend that is online is called {name:?}");
+    }
+    let mut troubles = Vec::new();
+    for backend in backends.iter().filter(is_meant) {
+        let name = &backend.name;
+        let rapi = match ganeti.clients.of(backend) {
+            Ok(rapi) => rapi,
+            Err(error) => {
+                troubles.push(format!("backend {name}: {error}"));
+                continue;
+            }
+        };
+        let place = guard::Place {
+            database: &ganeti.database,
+            naming: &ganeti.naming,
+            backend,
+            rapi: &rapi,
+        };
+        let result = match acceptance.take_over {
+            true => place.take_over().await,
+            false => place.accept().await.map(|_| ()),
+        };
+        match result {
+            Ok(()) if acceptance.take_over => println!("backend {name}: taken over"),
+            Ok(()) => println!("backend {name}: accepted"),
+            Err(error) => troubles.push(format!("backend {name}: {error}")),
+        }
+    }
+    if !troubles.is_empty() {
+        for trouble in &troubles {
+            println!("{trouble}");
+        }
+        bail!(
+            "{} backends could not be asked; those that are away for long can be set offline, and \
+             are looked at again when they are back",
+            troubles.len()
+        );
+    }
+    if acceptance.accept_restored {
+        // Stamps that are ahead of all others first: then a second database of the same identity
+        // notices that it is not the one that goes on.
+        guard::go_on(&ganeti.database).await?;
+        for backend in backends.iter().filter(is_meant) {
+            let rapi = ganeti.clients.of(backend)?;
+            let place = guard::Place {
+                database: &ganeti.database,
+                naming: &ganeti.naming,
+                backend,
+                rapi: &rapi,
+            };
+            place.stamp().await?;
+        }
+        println!(
+            "repairs and creations go on; see `snf-central instance list` for what is unknown"
+        );
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `snf-central status`: are the clusters, their eventds, the broker and the reconciler well?
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agents::message::{Message, RoutingKey};
@@ -13,14 +14,23 @@ use sea_orm::{ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, 
 use super::table;
 use crate::config::Config;
 use crate::dispatch::{consumer, letters};
+use crate::ganeti::guard;
 use crate::ganeti::intent;
+use crate::ganeti::submission::Submitter;
 use crate::model::entity::{backend, backend_network, intent as intent_row, pass, server};
 use crate::model::moment;
+use crate::reconcile::difference::What;
 use crate::reconcile::lease::{self, RECONCILER};
+use crate::reconcile::pass::look;
 use crate::serve;
 
 /// What an eventd takes for a question whether it is there.
 const QUESTION: &str = "snf:eventd:heartbeat";
+
+/// In microseconds: what waits longer to be asked of Ganeti is not well.
+const LONG: i64 = 3_600_000_000;
+/// How many names are shown of many.
+const FEW: usize = 3;
 
 /// How to ask.
 #[derive(Debug, Clone, clap::Args)]
@@ -97,6 +107,7 @@ pub async fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
                 }
             }
         }
+        held(&ganeti, &backend, &part, &mut findings).await?;
         events(database, &backend, &part, &mut findings).await?;
         last_pass(config, database, &backend, &part, &mut findings).await?;
     }
@@ -112,13 +123,65 @@ pub async fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
         .one(database)
         .await?
         .unwrap_or(0);
-    findings.good("intents", format!("{waiting} wait to be asked of Ganeti"));
+    let oldest = intent_row::Entity::find()
+        .select_only()
+        .column_as(intent_row::Column::CreatedAt.min(), "oldest")
+        .filter(intent_row::Column::State.eq(intent::PENDING))
+        .into_tuple::<Option<i64>>()
+        .one(database)
+        .await?
+        .flatten();
+    let text = format!("{waiting} wait to be asked of Ganeti");
+    match oldest {
+        Some(oldest) if moment::now().saturating_sub(oldest) > LONG => {
+            findings.bad(
+                "intents",
+                format!("{text}, the oldest since {}", age(oldest)),
+            );
+        }
+        _ => findings.good("intents", text),
+    }
     print!("{}", table::lines(&findings.rows));
     match findings.bad {
         0 => Ok(()),
         1 => bail!("1 thing is not well"),
         bad => bail!("{bad} things are not well"),
     }
+}
+
+/// Whether anything is done in a cluster, and what is there that nobody here knows.
+async fn held(
+    ganeti: &Arc<Submitter>,
+    backend: &backend::Model,
+    part: &str,
+    findings: &mut Findings,
+) -> Result<(), DbErr> {
+    // That it does not answer has been said.
+    let Ok(look) = look(ganeti, backend).await else {
+        return Ok(());
+    };
+    let database = &ganeti.database;
+    if let Some(reason) = guard::examine(database, &ganeti.naming, backend, &look.traces).await? {
+        findings.bad(
+            part,
+            format!("nothing is repaired or asked for: {reason}; see `snf-central reconcile`"),
+        );
+    }
+    let unknown: Vec<&str> = look
+        .differences
+        .iter()
+        .filter(|found| found.what == What::Orphan)
+        .map(|found| found.after.as_str())
+        .collect();
+    if !unknown.is_empty() {
+        let few = unknown.get(..FEW).unwrap_or(&unknown).join(", ");
+        let text = format!(
+            "{} unknown instances and networks, as {few}: see `snf-central instance list`",
+            unknown.len()
+        );
+        findings.bad(part, text);
+    }
+    Ok(())
 }
 
 /// The broker: its queues, who consumes them, the dead letters.

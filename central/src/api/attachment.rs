@@ -2,6 +2,7 @@
 
 use sea_orm::{ActiveModelTrait, ActiveValue, DatabaseTransaction, EntityTrait};
 
+use super::admission;
 use super::caller::Caller;
 use super::context::Context;
 use super::fault::Fault;
@@ -42,6 +43,7 @@ pub async fn plug(
     wanted: &WantedNic,
     name: &str,
 ) -> Result<port::Model, Fault> {
+    admission::creation(api).await?;
     let begun = task::begin(api, caller, server_id, &PLUG)
         .await?
         .ok_or_else(|| Fault::conflict("the server is busy"))?;
@@ -95,6 +97,7 @@ pub async fn prepare(
     held: Option<&address::Model>,
     name: &str,
 ) -> Result<port::Model, Fault> {
+    admission::creation(api).await?;
     let transaction = database::write(api.database()).await?;
     let more = Amounts {
         unattached_ports: 1,
@@ -149,6 +152,7 @@ pub async fn plug_floating(
     server_id: &str,
     floating: &address::Model,
 ) -> Result<port::Model, Fault> {
+    admission::creation(api).await?;
     let begun = task::begin(api, caller, server_id, &PLUG)
         .await?
         .ok_or_else(|| Fault::conflict("the server is busy"))?;

@@ -1,6 +1,7 @@
 //! The HTTP side: two mounts over the same handlers.
 
 mod account;
+mod admission;
 mod attachment;
 pub mod authorization;
 pub mod body;

@@ -10,6 +10,7 @@ use super::fault::{Fault, Kind};
 use super::find;
 use crate::dispatch::{machine, removal};
 use crate::ganeti::intent::{self, CONNECT};
+use crate::ganeti::rapi::RapiError;
 use crate::ganeti::request::Request;
 use crate::ganeti::submission::Outcome;
 use crate::model::entity::{intent as intent_row, server};
@@ -158,17 +159,33 @@ impl Begun<'_> {
         transaction.commit().await?;
         match api.ganeti().submit(intent.id).await {
             Outcome::Submitted | Outcome::Queued => Ok(()),
+            Outcome::NeverMade => {
+                removal::end_never_made(api.database(), intent.id, before.id).await?;
+                Ok(())
+            }
             Outcome::NotSent(error) => {
                 undo(api, &before, &intent, &error.to_string())
                     .await
                     .map_err(Fault::after_a_change)?;
                 tracing::error!(server = before.id, kind = wish.kind, %error,
                     "Ganeti was not asked");
-                Err(Fault::unavailable(
-                    "the cluster of this server cannot be asked now; nothing was changed",
-                ))
+                Err(not_asked(&error))
             }
         }
+    }
+}
+
+/// What a user is told whose wish was not sent.
+fn not_asked(error: &RapiError) -> Fault {
+    match error {
+        RapiError::Held { .. } => Fault::unavailable(
+            "the cluster of this server is held until its operator has looked at it; nothing was \
+             changed",
+        ),
+        RapiError::Impossible(reason) => Fault::conflict(format!("{reason}: nothing was changed")),
+        _ => Fault::unavailable(
+            "the cluster of this server cannot be asked now; nothing was changed",
+        ),
     }
 }
 

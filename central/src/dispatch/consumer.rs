@@ -621,6 +621,7 @@ fn outcome(result: &Result<Applied, RouteError>) -> &'static str {
         Ok(Applied::Stale) => "stale",
         Ok(Applied::NotOurs) => "not ours",
         Ok(Applied::DryRun) => "dry run",
+        Ok(Applied::OtherCluster) => "another cluster",
         Err(RouteError::Poison(_)) => "dead letter",
         Err(RouteError::Transient(_)) => "failed",
         Err(RouteError::MustAsk) => "set aside",
@@ -655,7 +656,7 @@ async fn handle(
                 tracing::info!(%queue, %key, "an operation that was only tried: not applied");
                 return Ok(());
             }
-            Ok(Applied::Yes | Applied::Stale | Applied::NotOurs) => return Ok(()),
+            Ok(_) => return Ok(()),
             Err(RouteError::Poison(reason)) => {
                 tracing::error!(%queue, key = %delivery.routing_key, %reason, "dead letter");
                 return moving::bury(channel, &names.dead, queue, delivery, &reason).await;

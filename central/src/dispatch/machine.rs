@@ -23,7 +23,8 @@ pub struct Event<'a> {
     pub has_labels: bool,
     /// It brought new processors or memory along.
     pub has_shape: bool,
-    /// The cluster was asked and does not have the instance (any more).
+    /// The cluster was asked and does not have the instance (any more): without that no removal is
+    /// believed.
     pub gone: bool,
 }
 
@@ -106,7 +107,7 @@ pub fn decide(server: &server::Model, event: &Event<'_>) -> Change {
             && server.task_job.is_some_and(|job| job <= event.order.job),
         ..Change::default()
     };
-    if event.opcode == "OP_INSTANCE_REMOVE" && (success || fails && event.gone) {
+    if event.opcode == "OP_INSTANCE_REMOVE" && event.status.is_final() && event.gone {
         // Whatever comes after this says nothing any more, so the record ends with it.
         change.job = true;
         change.removed = true;
@@ -209,7 +210,7 @@ mod tests {
     fn after(messages: &[OpMessage]) -> server::Model {
         let mut server = new_server();
         for message in messages {
-            apply(&mut server, message, false);
+            apply(&mut server, message, true);
         }
         server
     }
@@ -220,7 +221,7 @@ mod tests {
         let mut server = new_server();
         let mut states = vec![server.state.clone()];
         for message in recorded("life") {
-            apply(&mut server, &message, false);
+            apply(&mut server, &message, true);
             if states.last() != Some(&server.state) {
                 states.push(server.state.clone());
             }
@@ -239,12 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_that_failed_removes_only_what_is_gone() {
-        let mut message = recorded("life").pop().unwrap();
-        message.status = "error".to_owned();
-        let mut server = after(&recorded("life")[..12]);
-        assert!(!apply(&mut server, &message, false).removed);
-        assert!(apply(&mut server, &message, true).removed);
+    fn a_removal_removes_only_what_is_gone() {
+        for status in ["success", "error", "canceled"] {
+            let mut message = recorded("life").pop().unwrap();
+            message.status = status.to_owned();
+            let mut server = after(&recorded("life")[..12]);
+            assert!(!apply(&mut server, &message, false).removed, "{status}");
+            assert!(apply(&mut server, &message, true).removed, "{status}");
+        }
     }
 
     /// The clock of a node that is ahead of the master's cannot be ahead of a job, since
@@ -303,7 +306,7 @@ mod tests {
                 next += 1;
                 for (number, message) in messages.iter().enumerate() {
                     let mut server: server::Model = server.clone();
-                    apply(&mut server, message, false);
+                    apply(&mut server, message, true);
                     let server = shown(server);
                     let now = come | 1 << number;
                     let list = if now == come {

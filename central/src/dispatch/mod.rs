@@ -2,6 +2,7 @@
 
 pub mod acknowledgements;
 pub mod cluster;
+pub mod confirmation;
 pub mod consumer;
 pub mod disks;
 mod failure;

@@ -7,6 +7,7 @@ use sea_orm::{ActiveModelTrait, ActiveValue, EntityTrait, IntoActiveModel, Query
 use serde_json::{Value, json};
 
 use super::cluster;
+use super::confirmation::{self, Removal};
 use super::outcome::{Applied, Asking, RouteError};
 use crate::ganeti::networks;
 use crate::ganeti::submission::Submitter;
@@ -30,10 +31,13 @@ pub async fn apply(
         return Ok(Applied::NotOurs);
     };
     let Some(backend) = cluster::find(ganeti, &message.cluster, asking).await? else {
-        return Err(RouteError::Poison(format!(
-            "cluster: {:?}: no backend of this name",
-            message.cluster
-        )));
+        let job = message.job_id;
+        return Ok(cluster::elsewhere(
+            &message.network,
+            &message.cluster,
+            "-",
+            job,
+        ));
     };
     if network::Entity::find_by_id(id)
         .one(&ganeti.database)
@@ -44,6 +48,24 @@ pub async fn apply(
         return Ok(Applied::NotOurs);
     }
     let known = networks::row(&ganeti.database, id, backend.id).await?;
+    if message.operation == "OP_NETWORK_REMOVE"
+        && status == JobStatus::Success
+        && known.state != networks::DELETED
+    {
+        if asking == Asking::Later {
+            return Err(RouteError::MustAsk);
+        }
+        let rapi = ganeti.clients.of(&backend)?;
+        let found = rapi.network(&message.network).await?;
+        let removal = Removal {
+            object: &message.network,
+            operation: &message.operation,
+            job: message.job_id,
+        };
+        if !confirmation::is_gone(&rapi, found.as_ref(), &removal).await? {
+            return Ok(Applied::Stale);
+        }
+    }
     let transaction = database::write(&ganeti.database).await?;
     let Some(row) = backend_network::Entity::find_by_id(known.id)
         .lock_exclusive()

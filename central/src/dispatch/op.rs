@@ -6,17 +6,18 @@ use agents::message::OpMessage;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter,
-    QuerySelect,
+    QuerySelect, QueryTrait,
 };
 use serde_json::Value;
 
+use super::confirmation::{self, Removal};
 use super::failure::{self, Failure};
 use super::machine::{self, Change, Event};
 use super::outcome::{Applied, Asking, RouteError};
 use super::retry::{self, Retry};
-use super::{disks, labels, nics, removal};
+use super::{cluster, disks, labels, nics, removal};
 use crate::ganeti::submission::Submitter;
-use crate::ganeti::{intent, label};
+use crate::ganeti::{intent, job, label};
 use crate::model::entity::{backend, diagnostic, flavor, intent as intent_row, server};
 use crate::model::register::{JobStatus, Order};
 use crate::model::{changes, database, moment};
@@ -46,9 +47,21 @@ pub async fn apply(
         return Ok(Applied::DryRun);
     }
     if !status.is_final() {
-        return advance(ganeti, id, message, status).await;
+        return advance(ganeti, id, message, status, asking).await;
     }
-    let gone = is_gone(ganeti, message, status, id, asking).await?;
+    let Some((old, backend)) = with_backend(ganeti, id).await? else {
+        not_known(message);
+        return Ok(Applied::NotOurs);
+    };
+    let gone = match &backend {
+        Some(backend) => {
+            if !cluster::is_of(ganeti, backend, &message.cluster, asking).await? {
+                return Ok(elsewhere(message, backend));
+            }
+            is_gone(ganeti, backend, &old, message, status, asking).await?
+        }
+        None => false,
+    };
     let transaction = database::write(&ganeti.database).await?;
     let found = server::Entity::find_by_id(id)
         .lock_exclusive()
@@ -68,6 +81,12 @@ pub async fn apply(
             return Ok(Applied::Yes);
         }
     }
+    if status == JobStatus::Error
+        && message.operation == "OP_INSTANCE_CREATE"
+        && job::name_is_taken(&message.result)
+    {
+        intent::never_carried_out(&transaction, id, message.job_id).await?;
+    }
     let shape = shape(message);
     let event = Event {
         order: Order::new(message.job_id, status, message.event_time),
@@ -80,6 +99,7 @@ pub async fn apply(
     };
     let change = machine::decide(&server, &event);
     if change == Change::default() {
+        transaction.commit().await?;
         return Ok(Applied::Stale);
     }
     carry_out(
@@ -105,6 +125,7 @@ async fn advance(
     id: i64,
     message: &OpMessage,
     status: JobStatus,
+    asking: Asking,
 ) -> Result<Applied, RouteError> {
     let order = Order::new(message.job_id, status, message.event_time);
     let known = Expr::tuple([
@@ -117,7 +138,7 @@ async fn advance(
         Expr::value(order.rank),
         Expr::value(order.time),
     ]);
-    let done = server::Entity::update_many()
+    let update = server::Entity::update_many()
         .col_expr(server::Column::JobId, Expr::value(order.job))
         .col_expr(server::Column::JobRank, Expr::value(order.rank))
         .col_expr(server::Column::JobTime, Expr::value(order.time))
@@ -133,26 +154,61 @@ async fn advance(
         .col_expr(server::Column::UpdatedAt, Expr::value(moment::now()))
         .filter(server::Column::Id.eq(id))
         .filter(server::Column::DeletedAt.is_null())
-        .filter(known.lt(new))
+        .filter(known.lt(new));
+    let applied = || {
+        tracing::info!(instance = %message.instance, job = message.job_id,
+            operation = %message.operation, status = %message.status, "applied");
+        Applied::Yes
+    };
+    // In the same statement, whether it is of the server's own cluster.
+    let of_cluster = backend::Entity::find()
+        .select_only()
+        .column(backend::Column::Id)
+        .filter(backend::Column::Cluster.eq(message.cluster.as_str()))
+        .into_query();
+    let done = update
+        .clone()
+        .filter(server::Column::BackendId.in_subquery(of_cluster))
         .exec(&ganeti.database)
         .await?;
     if done.rows_affected > 0 {
-        tracing::info!(instance = %message.instance, job = message.job_id,
-            operation = %message.operation, status = %message.status, "applied");
-        return Ok(Applied::Yes);
+        return Ok(applied());
     }
-    let is_known = server::Entity::find_by_id(id)
-        .select_only()
-        .column(server::Column::Id)
-        .into_tuple::<i64>()
-        .one(&ganeti.database)
-        .await?
-        .is_some();
-    if is_known {
-        return Ok(Applied::Stale);
+    let Some((_, backend)) = with_backend(ganeti, id).await? else {
+        not_known(message);
+        return Ok(Applied::NotOurs);
+    };
+    if let Some(backend) = backend
+        && backend.cluster.as_deref() != Some(message.cluster.as_str())
+    {
+        if !cluster::is_of(ganeti, &backend, &message.cluster, asking).await? {
+            return Ok(elsewhere(message, &backend));
+        }
+        let done = update.exec(&ganeti.database).await?;
+        if done.rows_affected > 0 {
+            return Ok(applied());
+        }
     }
-    not_known(message);
-    Ok(Applied::NotOurs)
+    Ok(Applied::Stale)
+}
+
+/// A server, and the backend that it is in.
+async fn with_backend(
+    ganeti: &Arc<Submitter>,
+    id: i64,
+) -> Result<Option<(server::Model, Option<backend::Model>)>, RouteError> {
+    let database = &ganeti.database;
+    let Some(server) = server::Entity::find_by_id(id).one(database).await? else {
+        return Ok(None);
+    };
+    let backend = backend::Entity::find_by_id(server.backend_id);
+    let backend = backend.one(database).await?;
+    Ok(Some((server, backend)))
+}
+
+fn elsewhere(message: &OpMessage, backend: &backend::Model) -> Applied {
+    let (object, job) = (&message.instance, message.job_id);
+    cluster::elsewhere(object, &message.cluster, &backend.name, job)
 }
 
 fn not_known(message: &OpMessage) {
@@ -160,36 +216,33 @@ fn not_known(message: &OpMessage) {
         "a message about a server that we do not know");
 }
 
-/// Whether a removal that failed did so since there was nothing to remove.
+/// Whether the server of a removal is gone: a removal that succeeded is believed when the cluster
+/// says so as well, and one that failed may have failed since there was nothing to remove.
 async fn is_gone(
     ganeti: &Arc<Submitter>,
+    backend: &backend::Model,
+    server: &server::Model,
     message: &OpMessage,
     status: JobStatus,
-    id: i64,
     asking: Asking,
 ) -> Result<bool, RouteError> {
-    let fails = matches!(status, JobStatus::Error | JobStatus::Canceled);
-    if message.operation != "OP_INSTANCE_REMOVE" || !fails {
+    if message.operation != "OP_INSTANCE_REMOVE" || server.deleted_at.is_some() {
         return Ok(false);
     }
-    let Some(server) = server::Entity::find_by_id(id)
-        .filter(server::Column::DeletedAt.is_null())
-        .one(&ganeti.database)
-        .await?
-    else {
-        return Ok(false);
-    };
-    let Some(backend) = backend::Entity::find_by_id(server.backend_id)
-        .one(&ganeti.database)
-        .await?
-    else {
-        return Ok(false);
-    };
     if asking == Asking::Later {
         return Err(RouteError::MustAsk);
     }
-    let rapi = ganeti.clients.of(&backend)?;
-    Ok(rapi.instance(&message.instance).await?.is_none())
+    let rapi = ganeti.clients.of(backend)?;
+    let found = rapi.instance(&message.instance).await?;
+    if status != JobStatus::Success {
+        return Ok(found.is_none());
+    }
+    let removal = Removal {
+        object: &message.instance,
+        operation: &message.operation,
+        job: message.job_id,
+    };
+    confirmation::is_gone(&rapi, found.as_ref(), &removal).await
 }
 
 async fn carry_out(

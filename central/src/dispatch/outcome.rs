@@ -16,6 +16,8 @@ pub enum Applied {
     NotOurs,
     /// Ganeti only tried the operation: nothing has changed.
     DryRun,
+    /// Another cluster has an object of this name: it is not about ours.
+    OtherCluster,
 }
 
 /// Why a message was not applied.

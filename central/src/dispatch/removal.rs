@@ -1,11 +1,14 @@
 //! Letting go of what a server or a NIC that is no more had.
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{
+    ColumnTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    QuerySelect,
+};
 
 use crate::ganeti::intent;
-use crate::model::entity::{address, intent as intent_row, port, volume};
-use crate::model::history;
+use crate::model::entity::{address, intent as intent_row, port, server, volume};
+use crate::model::{database, history, moment};
 
 /// Frees everything that a removed server had.
 ///
@@ -42,6 +45,37 @@ pub async fn clear(
         .filter(intent_row::Column::State.eq(intent::PENDING))
         .exec(transaction)
         .await?;
+    Ok(())
+}
+
+/// Ends the row of a server that nothing was ever made of, and the intent to remove it.
+///
+/// # Errors
+/// The database fails.
+pub async fn end_never_made(
+    database: &DatabaseConnection,
+    intent_id: i64,
+    server_id: i64,
+) -> Result<(), DbErr> {
+    let transaction = database::write(database).await?;
+    let reason = "nothing was ever made of this server";
+    if !intent::end(&transaction, intent_id, intent::DROPPED, reason).await? {
+        return Ok(());
+    }
+    let now = moment::now();
+    clear(&transaction, server_id, now).await?;
+    server::Entity::update_many()
+        .col_expr(server::Column::Task, Expr::value(None::<String>))
+        .col_expr(server::Column::TaskIntent, Expr::value(None::<i64>))
+        .col_expr(server::Column::TaskJob, Expr::value(None::<i64>))
+        .col_expr(server::Column::UpdatedAt, Expr::value(now))
+        .col_expr(server::Column::DeletedAt, Expr::value(now))
+        .filter(server::Column::Id.eq(server_id))
+        .filter(server::Column::DeletedAt.is_null())
+        .exec(&transaction)
+        .await?;
+    transaction.commit().await?;
+    tracing::info!(server = server_id, %reason, "removed without asking its cluster");
     Ok(())
 }
 

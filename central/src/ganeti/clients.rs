@@ -1,18 +1,25 @@
 //! The RAPI clients, one for each cluster, made when first needed and kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::rapi::{Rapi, RapiError};
 use crate::model::entity::backend;
 
 type Key = (String, String, String, Option<String>, bool);
 
+/// How long a cluster that did not answer is not asked again on behalf of a request.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
 /// Keeps a client for each backend as long as the backend's row stays as it is.
 pub struct Clients {
     timeout: Duration,
     known: Mutex<HashMap<i64, (Key, Arc<Rapi>)>>,
+    /// The clusters that this process has held the database against.
+    examined: Mutex<HashSet<i64>>,
+    /// When it last tried to, of the others.
+    tried: Mutex<HashMap<i64, Instant>>,
 }
 
 impl Clients {
@@ -20,12 +27,42 @@ impl Clients {
         Self {
             timeout,
             known: Mutex::default(),
+            examined: Mutex::default(),
+            tried: Mutex::default(),
         }
     }
 
     /// How long one call may take.
     pub fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Whether this process has held the database against the cluster of a backend.
+    pub fn is_examined(&self, backend: i64) -> bool {
+        let examined = self.examined.lock();
+        let examined = examined.unwrap_or_else(PoisonError::into_inner);
+        examined.contains(&backend)
+    }
+
+    /// Notes that this process has done so.
+    pub fn note_examined(&self, backend: i64) {
+        let examined = self.examined.lock();
+        let mut examined = examined.unwrap_or_else(PoisonError::into_inner);
+        examined.insert(backend);
+    }
+
+    /// Whether it is time to try again to examine a cluster that did not answer; notes that it
+    /// is tried now.
+    pub fn may_try(&self, backend: i64) -> bool {
+        let tried = self.tried.lock();
+        let mut tried = tried.unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let last = tried.get(&backend);
+        let may = last.is_none_or(|last| now.saturating_duration_since(*last) > TRY_AGAIN);
+        if may {
+            tried.insert(backend, now);
+        }
+        may
     }
 
     /// The client for `backend`.

@@ -5,9 +5,12 @@
 //! claimed it for a time; when that has passed, any process may finish the work: it first looks
 //! for a job with the intent's mark in its reason trail, so nothing is asked twice.
 
+use std::collections::BTreeSet;
+
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter,
+    ActiveModelTrait, ActiveValue, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait,
+    QueryFilter, QuerySelect,
 };
 
 use super::request::Request;
@@ -20,6 +23,11 @@ pub const CREATE: &str = "create";
 pub const CONNECT: &str = "connect";
 /// The kind that gives a server labels or takes them: the wish for them ends when it fails.
 pub const LABEL: &str = "label";
+
+/// The kind that removes a server: it waits for no other wish.
+pub const REMOVE: &str = "remove";
+/// The most servers that are looked up in one statement.
+const CHUNK: usize = 500;
 
 pub const PENDING: &str = "pending";
 pub const SUBMITTED: &str = "submitted";
@@ -72,9 +80,37 @@ pub async fn claim(connection: &impl ConnectionTrait, id: i64, micros: i64) -> R
             intent::Column::Attempts,
             Expr::col(intent::Column::Attempts).add(1),
         )
+        .col_expr(intent::Column::Error, Expr::value(None::<String>))
         .filter(intent::Column::Id.eq(id))
         .filter(intent::Column::State.eq(PENDING))
         .filter(Expr::col(intent::Column::ClaimedUntil).lt(database::clock(connection)))
+        .exec(connection)
+        .await?;
+    Ok(done.rows_affected == 1)
+}
+
+/// Claims a pending intent that nobody is at, also one that waits for another attempt, for `micros`
+/// microseconds by the clock of the database; false: it is not pending, or somebody is at it.
+///
+/// # Errors
+/// The database fails.
+pub async fn take_over(
+    connection: &impl ConnectionTrait,
+    id: i64,
+    micros: i64,
+) -> Result<bool, DbErr> {
+    // Whoever is at it has taken the error of the attempt before away.
+    let idle = Condition::any()
+        .add(Expr::col(intent::Column::ClaimedUntil).lt(database::clock(connection)))
+        .add(intent::Column::Error.is_not_null());
+    let done = intent::Entity::update_many()
+        .col_expr(
+            intent::Column::ClaimedUntil,
+            database::clock_in(connection, micros),
+        )
+        .filter(intent::Column::Id.eq(id))
+        .filter(intent::Column::State.eq(PENDING))
+        .filter(idle)
         .exec(connection)
         .await?;
     Ok(done.rows_affected == 1)
@@ -136,6 +172,80 @@ pub async fn submitted(database: &impl ConnectionTrait, id: i64, job_id: i64) ->
         .exec(database)
         .await?;
     Ok(())
+}
+
+/// Notes of a creation that its job was refused, as the name is another instance's: nothing was
+/// made.
+///
+/// # Errors
+/// The database fails.
+pub async fn never_carried_out(
+    database: &impl ConnectionTrait,
+    server_id: i64,
+    job: u64,
+) -> Result<(), DbErr> {
+    let Ok(job) = i64::try_from(job) else {
+        return Ok(());
+    };
+    intent::Entity::update_many()
+        .col_expr(intent::Column::State, Expr::value(REFUSED))
+        .col_expr(
+            intent::Column::Error,
+            Expr::value("the cluster has another instance of this name"),
+        )
+        .filter(intent::Column::ServerId.eq(server_id))
+        .filter(intent::Column::Kind.eq(CREATE))
+        .filter(intent::Column::JobId.eq(job))
+        .filter(intent::Column::State.eq(SUBMITTED))
+        .exec(database)
+        .await?;
+    Ok(())
+}
+
+/// Those of `servers` of which nothing was ever made: every intent to create them was refused, or
+/// given up before it was sent. A server without such an intent was not made by an intent.
+///
+/// # Errors
+/// The database fails.
+pub async fn never_made(
+    database: &impl ConnectionTrait,
+    servers: impl Iterator<Item = i64>,
+) -> Result<BTreeSet<i64>, DbErr> {
+    let mut never = BTreeSet::new();
+    let servers: Vec<i64> = servers.collect();
+    for chunk in servers.chunks(CHUNK) {
+        let creations = intent::Entity::find()
+            .select_only()
+            .column(intent::Column::ServerId)
+            .column(intent::Column::State)
+            .filter(intent::Column::Kind.eq(CREATE))
+            .filter(intent::Column::ServerId.is_in(chunk.iter().copied()))
+            .into_tuple::<(Option<i64>, String)>()
+            .all(database)
+            .await?;
+        let mut made = BTreeSet::new();
+        for (server, state) in creations {
+            let Some(server) = server else { continue };
+            match state.as_str() {
+                REFUSED | DROPPED => never.insert(server),
+                _ => made.insert(server),
+            };
+        }
+        never.retain(|server| !made.contains(server));
+    }
+    Ok(never)
+}
+
+/// The intent, and when it was written, that a text in a reason trail is the mark of, or the mark
+/// of a part of its work.
+pub fn of_mark(prefix: &str, text: &str) -> Option<(i64, i64)> {
+    let mut words = text
+        .strip_prefix("snf-central:")?
+        .strip_prefix(prefix)?
+        .strip_prefix(':')?
+        .split(':');
+    let number = |text: Option<&str>| text?.parse::<i64>().ok();
+    Some((number(words.next())?, number(words.next())?))
 }
 
 /// The mark of an intent in the reason trail of its job.

@@ -89,6 +89,12 @@ pub fn tell(job: &Value, cluster: &str) -> Vec<Told> {
         .collect()
 }
 
+/// Whether `result` is that of a creation that was refused since the cluster has an instance of
+/// this name: `[exception, [text, code]]` with `errors.ECODE_EXISTS`.
+pub fn name_is_taken(result: &Value) -> bool {
+    result.pointer("/1/1").and_then(Value::as_str) == Some("already_exists")
+}
+
 /// When the job came to its status.
 fn time(job: &Value, status: &str) -> Option<EventTime> {
     let stamp = |name: &str| {

@@ -43,6 +43,17 @@ pub enum RapiError {
         /// Ganeti's reason.
         message: String,
     },
+    /// Nothing is asked of the cluster until an operator has looked at it.
+    #[error("backend {backend} is held: {reason}")]
+    Held {
+        /// The backend's name.
+        backend: String,
+        /// Why.
+        reason: String,
+    },
+    /// It can never be asked: what it is about is gone, or cannot be read.
+    #[error("{0}")]
+    Impossible(String),
     /// The backend cannot be talked to as it is configured.
     #[error("backend {backend}: {reason}")]
     Configuration {
@@ -51,6 +62,24 @@ pub enum RapiError {
         /// What is wrong.
         reason: String,
     },
+}
+
+impl RapiError {
+    /// Whether another attempt can only end the same: the call itself is wrong, or there is
+    /// nothing that it could be about. Wrong credentials, a queue that is drained or full, and
+    /// whatever else Ganeti answers with 5xx, are put right by an operator.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => {
+                (400..500).contains(status) && !matches!(status, 401 | 403 | 407 | 408 | 429)
+            }
+            Self::Impossible(_) => true,
+            Self::Unreachable { .. }
+            | Self::Unknown { .. }
+            | Self::Held { .. }
+            | Self::Configuration { .. } => false,
+        }
+    }
 }
 
 /// One cluster's RAPI.

@@ -11,12 +11,15 @@ use sea_orm::{
 use serde_json::Value;
 
 use super::clients::Clients;
+use super::guard;
 use super::intent;
+use super::job;
 use super::naming::Naming;
 use super::networks::{self, NetworkError};
 use super::rapi::{Rapi, RapiError};
 use super::request::{Firewall, Request};
-use crate::model::entity::{backend, intent as intent_row, server};
+use super::traces::Traces;
+use crate::model::entity::{backend, intent as intent_row, port, server};
 use crate::model::{database, register};
 
 /// What became of an intent.
@@ -30,6 +33,9 @@ pub enum Outcome {
     /// Ganeti does not have it and was not or cannot be asked; the intent is still pending and
     /// claimed: the caller decides whether to give it up.
     NotSent(RapiError),
+    /// The server is to be removed, and nothing was ever made of it: the caller ends its row. An
+    /// instance of its name is somebody else's. The intent is still pending and claimed.
+    NeverMade,
 }
 
 /// Everything that is needed to submit.
@@ -73,18 +79,25 @@ impl Submitter {
             .one(&self.database)
             .await?
         else {
-            return self.later(&row, "its backend is gone").await;
+            let reason = format!("backend {} is gone", row.backend_id);
+            return Ok(Outcome::NotSent(RapiError::Impossible(reason)));
         };
         let rapi = match self.clients.of(&backend) {
             Ok(rapi) => rapi,
             Err(error) => return Ok(Outcome::NotSent(error)),
         };
-        match self.attempt(&row, &backend, &rapi).await {
+        let attempt = match self.admit(&backend, &rapi).await {
+            Ok(()) => self.attempt(&row, &backend, &rapi).await,
+            Err(error) => Err(error),
+        };
+        match attempt {
             Ok(Attempt::Job(job)) => {
                 self.record(&row, job).await?;
                 Ok(Outcome::Submitted)
             }
             Ok(Attempt::Later(reason)) => self.later(&row, &reason).await,
+            Ok(Attempt::Never(reason)) => Ok(Outcome::NotSent(RapiError::Impossible(reason))),
+            Ok(Attempt::NeverMade) => Ok(Outcome::NeverMade),
             Err(AttemptError::Rapi(error @ RapiError::Unknown { .. })) => {
                 self.later(&row, &error.to_string()).await
             }
@@ -101,6 +114,80 @@ impl Submitter {
         }
     }
 
+    /// Refuses to ask a cluster that is held; the database is held against a cluster before this
+    /// process asks it for anything.
+    async fn admit(&self, backend: &backend::Model, rapi: &Rapi) -> Result<(), AttemptError> {
+        let held = if self.clients.is_examined(backend.id) {
+            guard::held(&self.database, backend.id).await?
+        } else {
+            self.examine(backend, rapi).await?
+        };
+        match held {
+            None => Ok(()),
+            Some(reason) => Err(AttemptError::Rapi(RapiError::Held {
+                backend: backend.name.clone(),
+                reason,
+            })),
+        }
+    }
+
+    async fn examine(
+        &self,
+        backend: &backend::Model,
+        rapi: &Rapi,
+    ) -> Result<Option<String>, AttemptError> {
+        let traces = Traces::look(rapi, &self.naming).await?;
+        let held = guard::examine(&self.database, &self.naming, backend, &traces).await?;
+        self.clients.note_examined(backend.id);
+        Ok(held)
+    }
+
+    /// Why nothing that has a name in Ganeti may be made now; none: it may.
+    ///
+    /// The numbers in names are safe to give out when the database was held against its clusters:
+    /// against all that answer, and one at least.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn creations_held(&self) -> Result<Option<String>, DbErr> {
+        let backends = backend::Entity::find()
+            .filter(backend::Column::Offline.eq(false))
+            .all(&self.database)
+            .await?;
+        let mut known = backends.is_empty();
+        let mut unknown = Vec::new();
+        for backend in &backends {
+            match self.clients.is_examined(backend.id) {
+                true => known = true,
+                false => unknown.push(backend),
+            }
+        }
+        let attempts = unknown.into_iter().map(async |backend| {
+            if !self.clients.may_try(backend.id) {
+                return Ok(false);
+            }
+            let result = match self.clients.of(backend) {
+                Ok(rapi) => self.examine(backend, &rapi).await,
+                Err(error) => Err(error.into()),
+            };
+            match result {
+                Ok(_) => Ok(true),
+                Err(AttemptError::Database(error)) => Err(error),
+                Err(AttemptError::Rapi(error)) => {
+                    tracing::warn!(backend = %backend.name, %error, "cannot be looked at");
+                    Ok(false)
+                }
+            }
+        });
+        for examined in futures_util::future::join_all(attempts).await {
+            known |= examined?;
+        }
+        if let Some(reason) = guard::restored(&self.database).await? {
+            return Ok(Some(reason));
+        }
+        Ok((!known).then(|| "no cluster has answered since this service was started".to_owned()))
+    }
+
     async fn attempt(
         &self,
         row: &intent_row::Model,
@@ -109,7 +196,7 @@ impl Submitter {
     ) -> Result<Attempt, AttemptError> {
         let request: Request = match serde_json::from_value(row.request.clone()) {
             Ok(request) => request,
-            Err(error) => return Ok(Attempt::Later(format!("unreadable: {error}"))),
+            Err(error) => return Ok(Attempt::Never(format!("unreadable: {error}"))),
         };
         let mark = intent::mark(self.naming.prefix(), row);
         // Somebody may have sent it and died, or not heard the answer.
@@ -121,6 +208,14 @@ impl Submitter {
         }
         let mut after = Vec::new();
         if let Some(server) = row.server_id {
+            if row.kind == intent::REMOVE {
+                if let Some(reason) = self.clear_the_way(row, server, rapi).await? {
+                    return Ok(Attempt::Later(reason));
+                }
+                if self.was_never_made(server, rapi).await? {
+                    return Ok(Attempt::NeverMade);
+                }
+            }
             let earlier = self.earlier(row.id, server).await?;
             if let Some(waiting) = earlier.iter().find(|other| other.state == intent::PENDING) {
                 return Ok(Attempt::Later(format!(
@@ -132,6 +227,12 @@ impl Submitter {
                 after.extend(earlier.iter().filter_map(|other| other.job_id).max());
             }
         }
+        if let Some(port) = row.port_id
+            && row.kind == intent::CONNECT
+            && !self.is_there(port).await?
+        {
+            return Ok(Attempt::Never(format!("port {port} is gone")));
+        }
         for network in &request.networks {
             let jobs = match networks::ensure(&self.database, &self.naming, rapi, backend, *network)
                 .await
@@ -139,7 +240,12 @@ impl Submitter {
                 Ok(jobs) => jobs,
                 Err(NetworkError::Rapi(error)) => return Err(error.into()),
                 Err(NetworkError::Database(error)) => return Err(error.into()),
-                Err(other) => return Ok(Attempt::Later(other.to_string())),
+                Err(error @ NetworkError::Gone(_)) => {
+                    return Ok(Attempt::Never(error.to_string()));
+                }
+                Err(error @ NetworkError::Busy(_)) => {
+                    return Ok(Attempt::Later(error.to_string()));
+                }
             };
             after.extend(jobs);
         }
@@ -164,6 +270,83 @@ impl Submitter {
         tracing::info!(intent = row.id, kind = %row.kind, server = row.server_id, job,
             backend = %backend.name, "submitted");
         Ok(Attempt::Job(job))
+    }
+
+    async fn is_there(&self, port: i64) -> Result<bool, DbErr> {
+        let found = port::Entity::find_by_id(port).one(&self.database).await?;
+        Ok(found.is_some_and(|port| port.deleted_at.is_none()))
+    }
+
+    /// Ends the pending intents of a server that come before its removal: what has become a job
+    /// is recorded, the rest is dropped. Returns why the removal has to wait, if it has.
+    async fn clear_the_way(
+        &self,
+        removal: &intent_row::Model,
+        server: i64,
+        rapi: &Rapi,
+    ) -> Result<Option<String>, AttemptError> {
+        let earlier = self.earlier(removal.id, server).await?;
+        let lease = i64::try_from(self.lease().as_micros()).unwrap_or(i64::MAX);
+        for other in earlier {
+            if other.state != intent::PENDING {
+                continue;
+            }
+            // First what may fail.
+            let job = rapi
+                .job_by_reason(&intent::mark(self.naming.prefix(), &other))
+                .await?;
+            if !intent::take_over(&self.database, other.id, lease).await? {
+                return Ok(Some(format!(
+                    "intent {} of the same server is being asked",
+                    other.id
+                )));
+            }
+            match job {
+                Some(job) => self.record(&other, job).await?,
+                None => {
+                    let reason = "the server is to be removed";
+                    intent::end(&self.database, other.id, intent::DROPPED, reason).await?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether nothing was ever made of a server: its creation was not sent, or was refused. An
+    /// instance of its name, if there is one, has nothing to do with it.
+    async fn was_never_made(&self, server: i64, rapi: &Rapi) -> Result<bool, AttemptError> {
+        let servers = std::iter::once(server);
+        if !intent::never_made(&self.database, servers)
+            .await?
+            .is_empty()
+        {
+            return Ok(true);
+        }
+        let Some(row) = server::Entity::find_by_id(server)
+            .one(&self.database)
+            .await?
+        else {
+            return Ok(false);
+        };
+        let failed = row.job_opcode.as_deref() == Some("OP_INSTANCE_CREATE")
+            && row.job_status.as_deref() == Some("error");
+        if !failed {
+            return Ok(false);
+        }
+        // Nobody may have told how it failed: the reconciler sees only that it did.
+        let creation = intent_row::Entity::find()
+            .filter(intent_row::Column::ServerId.eq(server))
+            .filter(intent_row::Column::Kind.eq(intent::CREATE))
+            .filter(intent_row::Column::JobId.is_not_null())
+            .order_by_desc(intent_row::Column::Id)
+            .one(&self.database)
+            .await?;
+        let Some(job) = creation.and_then(|creation| creation.job_id) else {
+            return Ok(false);
+        };
+        let answer = rapi.get(&format!("/2/jobs/{job}"), &[]).await?;
+        let results = answer.get("opresult").and_then(Value::as_array);
+        Ok(results.into_iter().flatten().any(job::name_is_taken))
     }
 
     /// The intents of the same server before this one that may still matter.
@@ -262,6 +445,10 @@ async fn retag(rapi: &Rapi, firewall: &Firewall, mark: &str) -> Result<Vec<i64>,
 enum Attempt {
     Job(i64),
     Later(String),
+    /// It fails always.
+    Never(String),
+    /// There is nothing to remove.
+    NeverMade,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@ pub mod database;
 pub mod entity;
 pub mod history;
 pub mod id;
+pub mod ids;
 pub mod migration;
 pub mod moment;
 pub mod register;

@@ -28,7 +28,7 @@ pub fn all(naming: &Naming, seen: &Seen, known: &Known) -> Vec<Difference> {
             continue;
         }
         let object = Object::Server(*id);
-        match seen.instances.get(id) {
+        match seen.instances.get(id).filter(|_| !server.refused) {
             None => missing(object, server, seen, &mut found),
             Some(instance) => {
                 let place = Place {
@@ -43,16 +43,24 @@ pub fn all(naming: &Naming, seen: &Seen, known: &Known) -> Vec<Difference> {
         task(object, server, &mut found);
     }
     for id in seen.instances.keys() {
-        if known.servers.contains_key(id) || seen.busy_servers.contains(id) {
+        let server = known.servers.get(id);
+        if server.is_some_and(|server| !server.refused) || seen.busy_servers.contains(id) {
             continue;
         }
-        let elsewhere = known.elsewhere.contains(id);
+        let before = if known.elsewhere.contains(id) {
+            "in another cluster"
+        } else if server.is_some() {
+            "refused"
+        } else {
+            "-"
+        };
+        // Whoever made it: an operator adopts or removes it.
         found.push(Difference {
             object: Object::Server(*id),
             what: What::Orphan,
-            before: if elsewhere { "in another cluster" } else { "-" }.to_owned(),
+            before: before.to_owned(),
             after: naming.instance(*id),
-            repair: (!elsewhere).then_some(Repair::RemoveInstance),
+            repair: None,
         });
     }
     networks(naming, seen, known, &mut found);
@@ -415,9 +423,11 @@ fn networks(naming: &Naming, seen: &Seen, known: &Known, found: &mut Vec<Differe
             what: What::Orphan,
             before: if row.is_some() { "deleted" } else { "-" }.to_owned(),
             after: naming.network(*id),
-            // One with NICs in it is a riddle for a person.
-            repair: (!there.used)
-                .then(|| Repair::RemoveNetwork(there.groups.iter().cloned().collect())),
+            // One with NICs in it is a riddle for a person, and so is one that this database has
+            // never brought into the cluster.
+            repair: row
+                .filter(|row| row.state.is_some() && !there.used)
+                .map(|_| Repair::RemoveNetwork(there.groups.iter().cloned().collect())),
         });
     }
     for (id, network) in &known.networks {

@@ -33,7 +33,8 @@ impl fmt::Display for Object {
 pub enum What {
     /// The database has the server, the cluster has no instance.
     Stale,
-    /// The cluster has the instance or the network, the database does not.
+    /// The cluster has the instance or the network, the database does not. An instance is only
+    /// shown, a network removed if the database has it as deleted.
     Orphan,
     /// Its state.
     State,
@@ -111,8 +112,6 @@ pub enum Repair {
     Gone,
     /// The server never came to be.
     CreationFailed,
-    /// The cluster is to remove the instance.
-    RemoveInstance,
     State(&'static str),
     /// Processors, and MiB of memory.
     Flavor(i64, i64),
@@ -139,9 +138,6 @@ pub enum Repair {
 impl Repair {
     /// Whether something is taken away for good.
     pub fn destroys(&self) -> bool {
-        matches!(
-            self,
-            Self::Gone | Self::RemoveInstance | Self::RemoveNetwork(_)
-        )
+        matches!(self, Self::Gone | Self::RemoveNetwork(_))
     }
 }

@@ -30,6 +30,8 @@ pub struct Server {
     pub state: String,
     /// Its creation is known to have failed.
     pub failed: bool,
+    /// Nothing was ever made for it: an instance of its name is another one.
+    pub refused: bool,
     pub task: Option<String>,
     pub task_job: Option<i64>,
     /// Something is still to be asked of Ganeti.
@@ -113,6 +115,7 @@ impl Known {
                 row.id,
                 Server {
                     failed,
+                    refused: false,
                     waiting: waiting.contains(&row.id),
                     shape: shapes.get(&row.flavor_id).copied().unwrap_or_default(),
                     state: row.state,
@@ -135,6 +138,11 @@ impl Known {
             .await?
             .into_iter()
             .collect();
+        for id in intent::never_made(database, known.servers.keys().copied()).await? {
+            if let Some(server) = known.servers.get_mut(&id) {
+                server.refused = true;
+            }
+        }
         known.load_nics(database, backend).await?;
         known.load_disks(database, backend).await?;
         known.load_labels(database, backend).await?;

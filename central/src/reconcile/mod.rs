@@ -7,6 +7,7 @@
 //! which of them are acted on, `repair` acts. `pass` does all that for every cluster, `leader` at
 //! an interval, in one process of all.
 
+pub mod adoption;
 pub mod compare;
 pub mod difference;
 pub mod known;

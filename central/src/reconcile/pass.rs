@@ -7,14 +7,16 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveModelTrait, ActiveValue, ColumnTrait, DbErr, EntityTrait, QueryFilter};
 
 use super::compare;
-use super::difference::{Difference, Object};
+use super::difference::{Difference, Object, What};
 use super::known::Known;
 use super::memory::{Limit, Memory, Plan};
 use super::pools;
 use super::repair::{Done, Site};
 use super::seen::Seen;
 use crate::dispatch::outcome::RouteError;
+use crate::ganeti::guard;
 use crate::ganeti::submission::Submitter;
+use crate::ganeti::traces::Traces;
 use crate::metrics;
 use crate::model::entity::{backend, pass as pass_row, repair as audit};
 use crate::model::moment;
@@ -26,6 +28,8 @@ pub struct Look {
     /// The servers that the cluster or the database has.
     pub servers: usize,
     pub differences: Vec<Difference>,
+    /// What the cluster shows of the databases that use it.
+    pub traces: Traces,
 }
 
 /// How a pass went.
@@ -66,6 +70,7 @@ pub async fn look(ganeti: &Arc<Submitter>, backend: &backend::Model) -> Result<L
         last_job: seen.last_job,
         servers,
         differences: compare::all(&ganeti.naming, &seen, &known),
+        traces: seen.traces,
     })
 }
 
@@ -126,6 +131,23 @@ impl Reconciler {
 
     async fn of_backend(&mut self, backend: &backend::Model) -> Result<Report, RouteError> {
         let look = look(&self.ganeti, backend).await?;
+        let is_unknown = |found: &&Difference| {
+            found.what == What::Orphan && matches!(found.object, Object::Server(_))
+        };
+        let unknown = look.differences.iter().filter(is_unknown).count();
+        let ganeti = Arc::clone(&self.ganeti);
+        let held = guard::examine(&ganeti.database, &ganeti.naming, backend, &look.traces).await?;
+        ganeti.clients.note_examined(backend.id);
+        metrics::cluster(&backend.name, unknown, held.is_some());
+        if let Some(reason) = held {
+            self.memories.remove(&Some(backend.id));
+            return Ok(Report {
+                servers: look.servers,
+                left: look.differences,
+                trouble: Some(reason),
+                ..Report::default()
+            });
+        }
         let memory = self.memories.entry(Some(backend.id)).or_default();
         let plan = memory.pass(look.differences, look.servers, self.limit);
         let mut report = Report {
@@ -147,7 +169,15 @@ impl Reconciler {
             self.stopped.remove(&backend.id);
         }
         let rapi = self.ganeti.clients.of(backend)?;
-        let ganeti = Arc::clone(&self.ganeti);
+        let place = guard::Place {
+            database: &ganeti.database,
+            naming: &ganeti.naming,
+            backend,
+            rapi: &rapi,
+        };
+        if let Err(error) = place.stamp_if_due(&look.traces).await {
+            tracing::warn!(backend = %backend.name, %error, "the cluster is not stamped");
+        }
         let site = Site {
             ganeti: &ganeti,
             backend: Some((backend, &rapi)),
@@ -161,6 +191,14 @@ impl Reconciler {
     /// What only the database knows.
     async fn of_database(&mut self) -> Result<Report, DbErr> {
         let differences = pools::all(&self.ganeti.database).await?;
+        if let Some(reason) = guard::restored(&self.ganeti.database).await? {
+            self.memories.remove(&None);
+            return Ok(Report {
+                left: differences,
+                trouble: Some(reason),
+                ..Report::default()
+            });
+        }
         let memory = self.memories.entry(None).or_default();
         let plan = memory.pass(differences, 0, self.limit);
         let mut report = Report::default();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use crate::dispatch::refusal;
+use crate::dispatch::{refusal, removal};
 use crate::ganeti::intent;
 use crate::ganeti::rapi::RapiError;
 use crate::ganeti::submission::{Outcome, Submitter};
@@ -16,6 +16,9 @@ use crate::model::{database, moment};
 const INTENTS: u64 = 500;
 /// In microseconds: what is younger is being submitted by who wrote it.
 const YOUNG: i64 = 5_000_000;
+/// In microseconds: how long what a cluster refuses for now, as when its queue is drained, is
+/// asked again.
+const LONG: i64 = 86_400_000_000;
 
 /// Tries the pending intents that nobody is at, once.
 ///
@@ -34,21 +37,37 @@ pub async fn submit(ganeti: &Arc<Submitter>) -> Result<(), DbErr> {
         .all(&ganeti.database)
         .await?;
     for id in waiting {
-        let Outcome::NotSent(error) = ganeti.submit(id).await else {
+        let outcome = ganeti.submit(id).await;
+        if matches!(outcome, Outcome::Submitted | Outcome::Queued) {
+            continue;
+        }
+        let Some(row) = intent_row::Entity::find_by_id(id)
+            .one(&ganeti.database)
+            .await?
+        else {
             continue;
         };
-        let found = intent_row::Entity::find_by_id(id)
-            .one(&ganeti.database)
-            .await?;
-        match (found, error) {
-            (None, _) => {}
-            (Some(row), error @ RapiError::Refused { .. }) => {
+        match outcome {
+            Outcome::Submitted | Outcome::Queued => {}
+            Outcome::NeverMade => {
+                if let Some(server) = row.server_id {
+                    removal::end_never_made(&ganeti.database, row.id, server).await?;
+                }
+            }
+            Outcome::NotSent(error) if is_hopeless(&row, &error) => {
                 refusal::apply(&ganeti.database, &row, &error.to_string()).await?;
             }
-            (Some(row), error) => {
+            Outcome::NotSent(error) => {
                 ganeti.later(&row, &error.to_string()).await?;
             }
         }
     }
     Ok(())
+}
+
+/// Whether an intent is given up: another attempt can only end the same, or the cluster has
+/// refused it for long. One that cannot be reached, or is held, is waited for.
+fn is_hopeless(row: &intent_row::Model, error: &RapiError) -> bool {
+    let age = moment::now().saturating_sub(row.created_at);
+    error.is_permanent() || age > LONG && matches!(error, RapiError::Refused { .. })
 }

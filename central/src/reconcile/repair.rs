@@ -12,6 +12,7 @@ use sea_orm::{
 use serde_json::{Value, json};
 
 use super::difference::{Difference, Object, Repair};
+use super::seen;
 use crate::dispatch::outcome::RouteError;
 use crate::dispatch::{disks, labels, machine, nics, op, removal};
 use crate::ganeti::addresses::{self, AddressError, Holder};
@@ -54,9 +55,6 @@ impl Site<'_> {
             return Ok(Done::Changed);
         };
         match (difference.object, repair) {
-            (Object::Server(id), Repair::RemoveInstance) => {
-                self.remove_instance(difference, id).await
-            }
             (Object::Server(id), Repair::RemoveTags(tags)) => {
                 self.remove_tags(difference, id, tags).await
             }
@@ -141,6 +139,24 @@ impl Site<'_> {
         if matches!(repair, Repair::Gone) {
             let name = self.ganeti.naming.instance(id);
             if self.rapi()?.instance(&name).await?.is_some() {
+                return Ok(Done::Changed);
+            }
+        }
+        // So it is for what is let go of since the answer for all lacked it.
+        if matches!(repair, Repair::Nics(_) | Repair::Disks(_)) {
+            let name = self.ganeti.naming.instance(id);
+            let Some(found) = self.rapi()?.instance(&name).await? else {
+                return Ok(Done::Changed);
+            };
+            let now = seen::instance(found).map_err(|error| {
+                RouteError::Transient(format!("{name}: not as it should be: {error}"))
+            })?;
+            let same = match repair {
+                Repair::Nics(list) => now.nics == *list,
+                Repair::Disks(list) => now.disks == *list,
+                _ => false,
+            };
+            if !same {
                 return Ok(Done::Changed);
             }
         }
@@ -240,20 +256,6 @@ impl Site<'_> {
         Ok(waiting.is_none())
     }
 
-    async fn remove_instance(&self, difference: &Difference, id: i64) -> Result<Done, RouteError> {
-        let known = server::Entity::find_by_id(id)
-            .filter(server::Column::DeletedAt.is_null())
-            .one(&self.ganeti.database)
-            .await?;
-        if known.is_some() {
-            return Ok(Done::Changed);
-        }
-        let path = format!("/2/instances/{}", self.ganeti.naming.instance(id));
-        let body = json!({"shutdown_timeout": 0});
-        self.ask(difference, Method::DELETE, &path, &[], Some(&body))
-            .await
-    }
-
     async fn remove_tags(
         &self,
         difference: &Difference,
@@ -345,9 +347,15 @@ impl Site<'_> {
         groups: &[String],
         rapi: &Rapi,
     ) -> Result<Done, RouteError> {
+        let path = format!("/2/networks/{}", self.ganeti.naming.network(id));
+        // One answer that had nobody in it was for all networks; this one is for it alone.
+        let users = rapi.get(&path, &[]).await?;
+        let users = users.get("inst_list").and_then(Value::as_array);
+        if users.is_some_and(|users| !users.is_empty()) {
+            return Ok(Done::Changed);
+        }
         let entry = self.write_down(&self.ganeti.database, difference).await?;
         let reason = self.reason();
-        let path = format!("/2/networks/{}", self.ganeti.naming.network(id));
         let mut depends = Vec::new();
         for group in groups {
             let body = json!({"group_name": group});

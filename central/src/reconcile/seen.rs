@@ -14,6 +14,7 @@ use crate::dispatch::machine;
 use crate::ganeti::job;
 use crate::ganeti::naming::Naming;
 use crate::ganeti::rapi::{Rapi, RapiError};
+use crate::ganeti::traces::Traces;
 use crate::model::register::JobStatus;
 
 /// The most jobs that are asked for one by one in one look.
@@ -38,6 +39,8 @@ pub struct Seen {
     pub networks: BTreeMap<i64, Network>,
     /// The names of all node groups.
     pub groups: BTreeSet<String>,
+    /// What the cluster shows of the databases that use it.
+    pub traces: Traces,
 }
 
 /// An instance.
@@ -79,6 +82,8 @@ struct OpAnswer {
     /// Of operations on tags, which may have another shape in operations that we do not know.
     #[serde(default)]
     name: Value,
+    #[serde(default)]
+    reason: Value,
 }
 
 #[derive(Deserialize)]
@@ -136,6 +141,7 @@ impl Seen {
     /// emptied since.
     pub async fn look(rapi: &Rapi, naming: &Naming, told: i64) -> Result<Self, RapiError> {
         let bulk = [("bulk", "1")];
+        let info = rapi.get("/2/info", &[]).await?;
         let jobs: Vec<JobAnswer> = rapi.read("/2/jobs", &bulk).await?;
         let groups: Vec<GroupAnswer> = rapi.read("/2/groups", &bulk).await?;
         let networks: Vec<NetworkAnswer> = rapi.read("/2/networks", &bulk).await?;
@@ -145,8 +151,10 @@ impl Seen {
             groups: groups.into_iter().map(|group| group.name).collect(),
             ..Self::default()
         };
+        seen.traces.note_info(naming, &info);
         seen.read_jobs(naming, jobs);
         for network in networks {
+            seen.traces.note_network(naming, &network.name);
             let Some(id) = naming.network_id(&network.name) else {
                 continue;
             };
@@ -162,6 +170,10 @@ impl Seen {
             );
         }
         for instance in instances {
+            let nics = instance.nic_names.iter().flatten().map(String::as_str);
+            let disks = instance.disk_names.iter().flatten().map(String::as_str);
+            let traces = &mut seen.traces;
+            traces.note_instance(naming, &instance.name, nics, disks);
             if let Some(id) = naming.instance_id(&instance.name) {
                 seen.instances.insert(id, instance.read());
             }
@@ -172,6 +184,11 @@ impl Seen {
     fn read_jobs(&mut self, naming: &Naming, jobs: Vec<JobAnswer>) {
         for job in jobs {
             self.last_job = self.last_job.max(job.id);
+            self.traces.last_job = self.traces.last_job.max(job.id);
+            for op in &job.ops {
+                let names = (op.instance_name.as_deref(), op.network_name.as_deref());
+                self.traces.note_job(naming, job.id, names, &op.reason);
+            }
             let Some(status) = JobStatus::parse(&job.status) else {
                 continue;
             };
@@ -224,6 +241,14 @@ impl Seen {
         }
         Ok(())
     }
+}
+
+/// An instance as `GET /2/instances/N` has it.
+///
+/// # Errors
+/// It lacks something, or has it in another shape.
+pub fn instance(answer: Value) -> Result<Instance, serde_json::Error> {
+    Ok(serde_json::from_value::<InstanceAnswer>(answer)?.read())
 }
 
 impl InstanceAnswer {

@@ -43,6 +43,11 @@ struct Inner {
     calls: Vec<Call>,
     jobs: BTreeMap<i64, Value>,
     networks: BTreeMap<String, Value>,
+    /// The tags of the cluster, and the calls that changed them.
+    cluster_tags: Vec<String>,
+    tag_calls: Vec<Call>,
+    /// The name of the cluster, if it is not the recorded one.
+    cluster: Option<String>,
     /// The NICs of each instance.
     instances: BTreeMap<String, Vec<Value>>,
     /// What else of each instance is not as recorded, by the names of RAPI's fields.
@@ -146,6 +151,27 @@ impl FakeRapi {
         self.inner.lock().unwrap().jobs[&job]["received_ts"].clone()
     }
 
+    /// The cluster is called so from now on.
+    pub fn rename(&self, cluster: &str) {
+        self.inner.lock().unwrap().cluster = Some(cluster.to_owned());
+    }
+
+    /// The tags of the cluster.
+    pub fn cluster_tags(&self) -> Vec<String> {
+        self.inner.lock().unwrap().cluster_tags.clone()
+    }
+
+    /// Somebody changes the tags of the cluster without us.
+    pub fn change_cluster_tags(&self, change: impl FnOnce(&mut Vec<String>)) {
+        change(&mut self.inner.lock().unwrap().cluster_tags);
+    }
+
+    /// The calls that changed the tags of the cluster. They are jobs like the others; here they
+    /// have no numbers of their own, so that those of the others do not depend on them.
+    pub fn tag_calls(&self) -> Vec<Call> {
+        self.inner.lock().unwrap().tag_calls.clone()
+    }
+
     /// The tags of an instance.
     pub fn tags(&self, instance: &str) -> Value {
         let inner = self.inner.lock().unwrap();
@@ -237,6 +263,22 @@ async fn answer(State(rapi): State<FakeRapi>, request: Request) -> Response {
     if inner.mood == Mood::Drained {
         return rapi.recorded("drained");
     }
+    if path == "/2/tags" && !query.contains("dry-run=1") {
+        for tag in tags_of(&query) {
+            inner.cluster_tags.retain(|known| *known != tag);
+            if parts.method == Method::PUT {
+                inner.cluster_tags.push(tag);
+            }
+        }
+        inner.tag_calls.push(Call {
+            method: parts.method.to_string(),
+            path,
+            query,
+            body,
+            job: Some(1),
+        });
+        return respond(StatusCode::OK, &json!(1));
+    }
     let job = inner.next_job;
     inner.next_job += 1;
     let reason = query
@@ -308,7 +350,14 @@ async fn answer(State(rapi): State<FakeRapi>, request: Request) -> Response {
 
 fn get(rapi: &FakeRapi, inner: &Inner, path: &str, query: &str) -> Response {
     match path {
-        "/2/info" => rapi.recorded("info"),
+        "/2/info" => {
+            let mut info = rapi.recorded["info"]["body"].clone();
+            info["tags"] = json!(inner.cluster_tags);
+            if let Some(cluster) = &inner.cluster {
+                info["name"] = json!(cluster);
+            }
+            respond(StatusCode::OK, &info)
+        }
         "/2/features" => rapi.recorded("features"),
         "/2/groups" => rapi.recorded("groups"),
         "/2/nodes" if query.contains("bulk=1") => rapi.recorded("nodes"),

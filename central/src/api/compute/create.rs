@@ -21,7 +21,7 @@ use crate::api::fault::Fault;
 use crate::api::nic::WantedNic;
 use crate::api::parameters::{self, Told};
 use crate::api::quota::{self, Amounts};
-use crate::api::{find, nic, one_shot};
+use crate::api::{admission, find, nic, one_shot};
 use crate::config::Parameters;
 use crate::dispatch::{machine, nics};
 use crate::ganeti::request::{self, Creation};
@@ -47,7 +47,8 @@ pub async fn create(
             "server: personality, user_data and adminPass: not offered by this cloud",
         ));
     }
-    // Outside of the transaction: it asks the clusters.
+    // Outside of the transaction: these ask the clusters.
+    admission::creation(&api).await?;
     measurement::measure_all(api.ganeti()).await?;
     let Written {
         server,

@@ -10,6 +10,7 @@ use sea_orm::{
 
 use crate::api::fault::Fault;
 use crate::ganeti::allocation::{self, Candidate};
+use crate::ganeti::guard;
 use crate::model::entity::{backend, flavor, server};
 
 /// Chooses a cluster and books the server's memory and disk there, until the cluster is
@@ -29,9 +30,12 @@ pub async fn place(
         .lock_exclusive()
         .all(transaction)
         .await?;
+    // A server is made where this database alone gives out names.
+    let foreign = guard::foreign(transaction).await?;
     let promised = promised(transaction).await?;
     let candidates: Vec<Candidate> = backends
         .into_iter()
+        .filter(|backend| !foreign.contains(&backend.id))
         .map(|backend| Candidate {
             vcpus: promised.get(&backend.id).copied().unwrap_or(0),
             backend,

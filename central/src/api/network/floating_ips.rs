@@ -12,6 +12,7 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::{Value, json};
 
+use crate::api::admission;
 use crate::api::attachment;
 use crate::api::body::Body;
 use crate::api::caller::Caller;
@@ -173,6 +174,7 @@ pub async fn allocate(
     network: Option<&str>,
     wanted: Option<Ipv4Addr>,
 ) -> Result<address::Model, Fault> {
+    admission::creation(api).await?;
     let transaction = database::write(api.database()).await?;
     let one_more = Amounts {
         floating_ips: 1,

@@ -13,6 +13,7 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
+use crate::api::admission;
 use crate::api::authorization::Privilege;
 use crate::api::body::Body;
 use crate::api::caller::Caller;
@@ -178,6 +179,7 @@ pub async fn create(
             }
         },
     };
+    admission::creation(&api).await?;
     let now = moment::now();
     let transaction = database::write(api.database()).await?;
     let one_more = Amounts {

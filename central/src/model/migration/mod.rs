@@ -6,6 +6,7 @@ mod m0003_reconciler;
 mod m0004_servers;
 mod m0005_address_history;
 mod m0006_roles;
+mod m0007_restores;
 mod m0008_tokens;
 mod m0009_limits;
 mod table;
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_servers::Servers),
             Box::new(m0005_address_history::AddressHistory),
             Box::new(m0006_roles::Roles),
+            Box::new(m0007_restores::Restores),
             Box::new(m0008_tokens::Tokens),
             Box::new(m0009_limits::Limits),
         ]
