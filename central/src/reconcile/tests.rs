@@ -15,6 +15,7 @@ use crate::dispatch::machine::{BUILD, ERROR, STARTED, STOPPED};
 use crate::dispatch::{disks, nics};
 use crate::ganeti::label;
 use crate::ganeti::naming::Naming;
+use crate::ganeti::traces::Traces;
 use crate::model::register::JobStatus;
 
 fn naming() -> Naming {
@@ -140,6 +141,7 @@ fn server() -> impl Strategy<Value = known::Server> {
                 known::Server {
                     state: state.to_owned(),
                     failed: failed && state == ERROR,
+                    refused: false,
                     task: task.map(str::to_owned),
                     task_job,
                     waiting,
@@ -207,6 +209,7 @@ fn world() -> impl Strategy<Value = World> {
                     instances,
                     networks,
                     groups: ["a", "b"].map(str::to_owned).into(),
+                    traces: Traces::default(),
                 },
                 known: Known {
                     elsewhere: elsewhere
@@ -226,7 +229,6 @@ fn apply(world: &mut World, difference: &Difference) {
     let repair = difference.repair.clone().unwrap();
     match (difference.object, repair) {
         (Object::Server(id), Repair::Gone) => drop(world.known.servers.remove(&id)),
-        (Object::Server(id), Repair::RemoveInstance) => drop(world.seen.instances.remove(&id)),
         (Object::Server(id), Repair::RemoveTags(tags)) => {
             let instance = world.seen.instances.get_mut(&id).unwrap();
             instance.tags.retain(|tag| !tags.contains(tag));
@@ -538,7 +540,15 @@ fn every_kind_of_difference_is_found() {
     );
     assert_eq!(
         differs(|world| world.known.servers.clear()),
-        [(What::Orphan, Some(Repair::RemoveInstance))]
+        [(What::Orphan, None)]
+    );
+    // An instance of the name of a server that was never made is none of its.
+    assert_eq!(
+        differs(|world| {
+            own(world).state = ERROR.to_owned();
+            own(world).refused = true;
+        }),
+        [(What::Orphan, None)]
     );
     assert_eq!(
         differs(|world| {
