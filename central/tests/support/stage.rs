@@ -62,6 +62,8 @@ impl Stage {
         let mut central = Central::on(rapi, folder, &postgres.uri(), "").await;
         let first: i64 = central.create("first", &["bridged"]).await.parse().unwrap();
         central.stop().await;
+        // As of the others, there is none in the cluster when its removal is told.
+        central.rapi.lose(&format!("snf-{first}"));
         let configuration = central.folder.path().join("central.toml");
         let text = format!(
             "log = 'warn'\n[api]\nlisten = '127.0.0.1:0'\n[database]\nurl = '{}'\nconnections = 4\n\
