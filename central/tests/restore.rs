@@ -190,8 +190,26 @@ struct File(std::path::PathBuf);
 /// The parts of a database that nobody has open: what is not in the file yet is in the log.
 const PARTS: [&str; 2] = ["db", "db-wal"];
 
+impl File {
+    /// Waits until nothing of this process has the database open: a connection that closes
+    /// late would delete the log of the file that was brought back.
+    fn closed(&self) {
+        let open = || {
+            std::fs::read_dir("/proc/self/fd")
+                .unwrap()
+                .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+                .any(|file| {
+                    file.to_string_lossy()
+                        .starts_with(&*self.0.to_string_lossy())
+                })
+        };
+        harness::wait::until_true("a closed database", harness::wait::USUAL, || !open()).unwrap();
+    }
+}
+
 impl Backup for File {
     fn make(&self) {
+        self.closed();
         for part in PARTS {
             let copy = self.0.with_extension(format!("{part}-backup"));
             let _ = std::fs::copy(self.0.with_extension(part), copy);
@@ -199,7 +217,7 @@ impl Backup for File {
     }
 
     fn bring_back(&self) {
-        // New files: whoever still closes the old ones keeps them.
+        self.closed();
         for part in ["db", "db-wal", "db-shm"] {
             let _ = std::fs::remove_file(self.0.with_extension(part));
         }

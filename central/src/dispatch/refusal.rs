@@ -10,6 +10,7 @@ use super::failure::{self, Failure};
 use super::outcome::RouteError;
 use super::{labels, machine, nics, op, removal};
 use crate::ganeti::intent;
+use crate::ganeti::rapi::RapiError;
 use crate::model::entity::{intent as intent_row, server};
 use crate::model::{database, moment};
 
@@ -20,10 +21,11 @@ use crate::model::{database, moment};
 pub async fn apply(
     database: &DatabaseConnection,
     row: &intent_row::Model,
-    reason: &str,
+    error: &RapiError,
 ) -> Result<(), DbErr> {
+    let reason = error.to_string();
     let transaction = database::write(database).await?;
-    if !intent::end(&transaction, row.id, intent::REFUSED, reason).await? {
+    if !intent::end(&transaction, row.id, intent::REFUSED, &reason).await? {
         return Ok(());
     }
     tracing::error!(intent = row.id, kind = %row.kind, server = row.server_id, %reason,
@@ -56,20 +58,17 @@ pub async fn apply(
         }
         changed.updated_at = ActiveValue::Set(now);
         changed.update(&transaction).await?;
-        let text = failure::of_refusal(&row.kind, Failure::of_text(reason), row.id);
-        op::note(
-            &transaction,
-            id,
-            "ERROR",
-            &text,
-            Some(reason.to_owned()),
-            now,
-        )
-        .await
-        .map_err(|error| match error {
-            RouteError::Poison(text) | RouteError::Transient(text) => DbErr::Custom(text),
-            RouteError::MustAsk => DbErr::Custom(error.to_string()),
-        })?;
+        let text = match error {
+            // Our own words about our own objects: the user may read them.
+            RapiError::Impossible(reason) => format!("{}: {reason}", row.kind),
+            _ => failure::of_refusal(&row.kind, Failure::of_text(&reason), row.id),
+        };
+        op::note(&transaction, id, "ERROR", &text, Some(reason), now)
+            .await
+            .map_err(|error| match error {
+                RouteError::Poison(text) | RouteError::Transient(text) => DbErr::Custom(text),
+                RouteError::MustAsk => DbErr::Custom(error.to_string()),
+            })?;
     }
     transaction.commit().await
 }

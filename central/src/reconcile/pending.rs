@@ -55,7 +55,7 @@ pub async fn submit(ganeti: &Arc<Submitter>) -> Result<(), DbErr> {
                 }
             }
             Outcome::NotSent(error) if is_hopeless(&row, &error) => {
-                refusal::apply(&ganeti.database, &row, &error.to_string()).await?;
+                refusal::apply(&ganeti.database, &row, &error).await?;
             }
             Outcome::NotSent(error) => {
                 ganeti.later(&row, &error.to_string()).await?;
