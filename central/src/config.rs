@@ -8,6 +8,7 @@ use std::time::Duration;
 use agents::addr::{Ipv4Net, Ipv6Net};
 use agents::ganeti::names::Names;
 use agents::service::config::{self, ConfigError};
+use agents::service::log::LogFilter;
 use serde::Deserialize;
 
 use crate::ganeti::image::check_folder;
@@ -21,7 +22,7 @@ pub const DEFAULT_PATH: &str = "/etc/snf-central/central.toml";
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
-    log: Option<String>,
+    log: Option<LogFilter>,
     metrics: Option<String>,
     api: ApiFile,
     database: DatabaseFile,
@@ -344,8 +345,8 @@ impl Default for ReconcileFile {
 /// The checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What is logged, in the syntax of `tracing`'s `EnvFilter`.
-    pub log: String,
+    /// The records that are logged.
+    pub log: LogFilter,
     /// Where Prometheus finds the metrics; none: nowhere.
     pub metrics: Option<SocketAddr>,
     /// Where the API listens.
@@ -604,7 +605,7 @@ impl Config {
         };
         Ok(Self {
             metrics,
-            log: file.log.unwrap_or_else(|| "info".to_owned()),
+            log: file.log.unwrap_or_else(LogFilter::info),
             listen,
             base_url: file
                 .api

@@ -27,10 +27,7 @@ fn main() -> ExitCode {
             return ExitCode::from(WRONG_CONFIGURATION);
         }
     };
-    if let Err(error) = agents::service::log::init(&config.log) {
-        eprintln!("snf-central: {}: {error}", arguments.config.display());
-        return ExitCode::from(WRONG_CONFIGURATION);
-    }
+    agents::service::log::init(&config.log);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

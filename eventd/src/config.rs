@@ -8,6 +8,7 @@ use agents::ganeti::ssconf;
 use agents::message::EXCHANGE;
 use agents::outbox;
 use agents::service::config::{self, ConfigError};
+use agents::service::log::LogFilter;
 use serde::Deserialize;
 
 use crate::publish::Bounds;
@@ -31,8 +32,8 @@ pub struct Config {
     pub cursor_file: PathBuf,
     /// This node's name in Ganeti; unset, the kernel's host name.
     pub node_name: Option<String>,
-    /// What is logged, in the syntax of `tracing`'s `EnvFilter`.
-    pub log: String,
+    /// The records that are logged.
+    pub log: LogFilter,
     /// Where Prometheus finds the metrics; unset, nowhere.
     pub metrics: Option<SocketAddr>,
     /// How many minutes of the newest job activity a node sends again when it becomes master:
@@ -158,7 +159,7 @@ impl Default for Config {
             outbox_dir: outbox::DEFAULT_FOLDER.into(),
             cursor_file: "/var/lib/snf-ganeti-eventd/cursor.json".into(),
             node_name: None,
-            log: "info".to_owned(),
+            log: LogFilter::info(),
             metrics: None,
             takeover_minutes: 15,
             amqp: Amqp::default(),

@@ -24,7 +24,7 @@ fn work(args: &Args) -> anyhow::Result<bool> {
         return Ok(true);
     }
     let config = Config::load(&args.config, args.config_is_explicit())?;
-    agents::service::log::init(&config.log).map_err(anyhow::Error::msg)?;
+    agents::service::log::init(&config.log);
     match &args.command {
         Command::Run { print: false } => eventd::serve::run(&config)?,
         Command::Run { print: true } => eventd::print::print(&config)?,

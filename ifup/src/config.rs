@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use agents::addr::MacAddr;
 use agents::service::config::{ConfigError, load, load_or_default};
+use agents::service::log::LogFilter;
 use serde::Deserialize;
 
 use crate::binding_keys::{self, Keys};
@@ -24,8 +25,8 @@ pub struct Config {
     pub bindings: PathBuf,
     /// After so many seconds an unfinished call undoes what it did, and fails.
     pub deadline_seconds: u64,
-    /// How much is logged, as `tracing`'s `EnvFilter`.
-    pub log: String,
+    /// The records that are logged.
+    pub log: LogFilter,
     /// What guests may send.
     pub guard: GuardConfig,
     /// What may come to guests, by the profile that an instance's tag gives a NIC.
@@ -46,7 +47,7 @@ impl Default for Config {
             state: "/var/lib/snf-ifup".into(),
             bindings: "/var/lib/nfdhcpd".into(),
             deadline_seconds: 10,
-            log: "warn".to_owned(),
+            log: LogFilter::warn(),
             guard: GuardConfig::default(),
             profiles: default_profiles(),
             bridged: Bridged::default(),

@@ -90,7 +90,7 @@ fn by_ganeti(action: Action, mode: Option<&str>, argument: Option<OsString>) -> 
         return Err(NicError::value("ACTION", set, reason).into());
     }
     let config = Config::load(None)?;
-    log(&config)?;
+    agents::service::log::init(&config.log);
     match action {
         Action::Up => run::up(&variables, &config),
         Action::Down => match value("INTERFACE") {
@@ -107,7 +107,7 @@ fn by_hand(arguments: Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let config = Config::load(arguments.config.as_deref())?;
-    log(&config)?;
+    agents::service::log::init(&config.log);
     let nic = |env: Option<PathBuf>| match env {
         Some(path) => read_environment(&path),
         None => environment(|_| true),
@@ -194,8 +194,4 @@ fn by_hand(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn log(config: &Config) -> Result<()> {
-    agents::service::log::init(&config.log).map_err(Error::Usage)
 }

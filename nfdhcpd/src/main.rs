@@ -23,9 +23,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse_config(&error),
     };
-    if let Err(error) = agents::service::log::init(&config.log) {
-        return refuse_config(&format!("log: {error}"));
-    }
+    agents::service::log::init(&config.log);
     let result = match arguments.command {
         Command::Run => serve::run(config, source),
         Command::Check => nfdhcpd::check::check(&config),

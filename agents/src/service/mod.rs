@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod environment;
+pub mod journal;
 pub mod log;
 pub mod metrics;
 pub mod notify;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use agents::addr::{IpNet, Ipv6Net};
 use agents::binding::{Binding, DomainName};
 use agents::service::config::{self, ConfigError};
+use agents::service::log::LogFilter;
 use serde::Deserialize;
 
 use crate::limit::Rate;
@@ -70,8 +71,8 @@ impl Source {
 pub struct Config {
     /// The folder of binding files.
     pub bindings: PathBuf,
-    /// What is logged, in the syntax of tracing's filters.
-    pub log: String,
+    /// The records that are logged.
+    pub log: LogFilter,
     /// The netfilter queues that are read.
     pub queues: Vec<u16>,
     /// How many packets may wait in a queue.
@@ -207,7 +208,7 @@ impl Config {
 #[serde(deny_unknown_fields, default)]
 struct File {
     bindings: PathBuf,
-    log: String,
+    log: LogFilter,
     user: String,
     control: PathBuf,
     metrics: Option<SocketAddr>,
@@ -221,7 +222,7 @@ impl Default for File {
     fn default() -> Self {
         Self {
             bindings: "/var/lib/nfdhcpd".into(),
-            log: "info".to_owned(),
+            log: LogFilter::info(),
             user: String::new(),
             control: "/run/nfdhcpd/control".into(),
             metrics: None,
