@@ -919,8 +919,32 @@ async fn keypairs_are_checked_and_counted() {
     create(json!({"name": "mine", "public_key": key}))
         .await
         .fault(409, "conflict");
+    // As files have it: line ends, a byte order mark, a tab before the comment.
+    for (number, file) in [
+        format!("{key}\n"),
+        format!("{key}\r\n\n"),
+        format!("\u{feff}{key}\n"),
+        format!("  {}\n", key.replace(' ', "\t")),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let body = json!({"name": format!("file{number}"), "public_key": file});
+        let made = create(body).await.expect(200);
+        assert_eq!(made["keypair"]["public_key"], key, "{file:?}");
+        let path = format!("{path}/file{number}");
+        central.delete(&path).await.expect(202);
+    }
+    let one = format!("{path}/my.key.json");
+    create(json!({"name": "my.key.json", "public_key": key}))
+        .await
+        .expect(200);
+    let shown = central.get(&one).await.expect(200);
+    assert_eq!(shown["keypair"]["name"], "my.key.json");
+    central.delete(&one).await.expect(202);
     for bad in [
         "",
+        &format!("{key}\n{key}\n"),
         "ssh-ed25519",
         "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIA==",
         "ssh-ed25519 ???",

@@ -5,6 +5,8 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::header;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::fault::{Fault, Kind};
@@ -248,6 +250,40 @@ impl<'a> Field<'a> {
             return Err(self.refuse("has a control character"));
         }
         Ok(text)
+    }
+
+    /// The one line of a file's content, without the line break at its end: at most `limit`
+    /// characters, white space at both ends and a byte order mark removed.
+    ///
+    /// # Errors
+    /// It has several lines, a control character other than a tab, or is too long.
+    pub fn file_line(&self, limit: usize) -> Result<&'a str, Fault> {
+        let text = self.string()?.trim_start_matches('\u{feff}').trim();
+        if text.chars().count() > limit {
+            return Err(self.refuse(&format!("longer than {limit} characters")));
+        }
+        if text.contains(['\n', '\r']) {
+            return Err(self.refuse("has more than one line"));
+        }
+        if text.chars().any(|c| c.is_control() && c != '\t') {
+            return Err(self.refuse("has a control character"));
+        }
+        Ok(text)
+    }
+
+    /// Base64 (RFC 4648, section 4) without its white space: encoders break the lines of files.
+    /// Returned with the number of bytes that it encodes.
+    ///
+    /// # Errors
+    /// It is not base64.
+    pub fn base64(&self) -> Result<(String, usize), Fault> {
+        let mut text = self.string()?.to_owned();
+        text.retain(|character| !character.is_ascii_whitespace());
+        let size = STANDARD
+            .decode(&text)
+            .map_err(|_| self.refuse("must be base64"))?
+            .len();
+        Ok((text, size))
     }
 
     /// As [`Field::text`], and not empty.

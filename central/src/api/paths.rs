@@ -1,4 +1,5 @@
-//! Paths as clients write them: with a slash at the end, with two in a row, with `.json`.
+//! Paths as clients write them: with a slash at the end, with two in a row, with `.json` behind
+//! the name of a collection.
 
 use axum::extract::Request;
 use axum::http::Uri;
@@ -6,7 +7,9 @@ use axum::http::uri::PathAndQuery;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::dialect::Dialect;
 use super::fault::Fault;
+use super::openapi;
 
 /// Brings the path of a request into the form that the routes are written in.
 pub fn normalise(mut request: Request) -> Request {
@@ -34,13 +37,24 @@ fn plain(path: &str) -> String {
         plain.push('/');
         plain.push_str(segment);
     }
-    if let Some(stem) = plain.strip_suffix(".json") {
+    if let Some(stem) = plain.strip_suffix(".json")
+        && is_collection(stem)
+    {
         plain.truncate(stem.len());
     }
     if plain.is_empty() {
         plain.push('/');
     }
     plain
+}
+
+/// Returns whether a path ends with a word of the API. Anything else at its end is the name of
+/// something, of which `.json` may be a part.
+fn is_collection(path: &str) -> bool {
+    let path = path
+        .strip_prefix(Dialect::Cyclades.prefix())
+        .unwrap_or(path);
+    path == "/openapi" || openapi::ends_with_literal(path)
 }
 
 /// Refuses a path that is not text once its `%XX` are taken for bytes: no name has such.
@@ -87,7 +101,35 @@ mod tests {
             ("//", "/"),
             ("/compute/v2.0/", "/compute/v2.0"),
             ("/compute//v2.0/servers.json", "/compute/v2.0/servers"),
-            ("/.json", "/"),
+            ("/cyclades/servers/.json", "/cyclades/servers/.json"),
+            (
+                "/cyclades/compute/v2.0/servers/detail.json",
+                "/cyclades/compute/v2.0/servers/detail",
+            ),
+            ("/compute/v1.1/servers.json", "/compute/v1.1/servers"),
+            (
+                "/compute/v2.0/servers/1/tags.json",
+                "/compute/v2.0/servers/1/tags",
+            ),
+            ("/openapi.json", "/openapi"),
+            // Names of tags, of metadata, of keys.
+            (
+                "/compute/v2.0/servers/1/tags/conf.json",
+                "/compute/v2.0/servers/1/tags/conf.json",
+            ),
+            (
+                "/compute/v2.0/servers/1/tags/servers.json",
+                "/compute/v2.0/servers/1/tags/servers.json",
+            ),
+            (
+                "/cyclades/compute/v2.0/servers/1/metadata/settings.json",
+                "/cyclades/compute/v2.0/servers/1/metadata/settings.json",
+            ),
+            (
+                "/compute/v2.0/os-keypairs/my.key.json",
+                "/compute/v2.0/os-keypairs/my.key.json",
+            ),
+            ("/.json", "/.json"),
             ("/%2f/x", "/%2f/x"),
         ] {
             assert_eq!(plain(given), expected, "{given}");

@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(table.enter(address(3), false).unwrap_err(), Full::All);
         assert_eq!(table.enter(address(3), true).unwrap_err(), Full::All);
         other.state.enter(Phase::Idle);
-        table.enter(address(3), false).unwrap().0;
+        drop(table.enter(address(3), false).unwrap());
         assert_eq!(other.state.phase(), Phase::Closing);
         // A connection that was told to end does not come back.
         other.state.enter(Phase::Answer);

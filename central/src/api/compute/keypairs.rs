@@ -44,14 +44,16 @@ pub async fn list(State(api): State<Context>, caller: Caller) -> Result<Json<Val
 
 /// A public key in OpenSSH's one-line form, and the fingerprint that OpenStack shows of it.
 fn public_key(field: &Field<'_>) -> Result<(String, String), Fault> {
-    let text = field.text(KEY_LIMIT)?.trim();
+    let text = field.file_line(KEY_LIMIT)?;
     let bad = |reason: &str| field.refuse(reason);
-    let mut parts = text.split_ascii_whitespace();
-    let (Some(kind), Some(data)) = (parts.next(), parts.next()) else {
+    let blank = |c: char| c == ' ' || c == '\t';
+    let Some((kind, rest)) = text.split_once(blank) else {
         return Err(bad(
             "must be a key type and the key, as `ssh-ed25519 AAAA…`",
         ));
     };
+    let rest = rest.trim_start();
+    let (data, comment) = rest.split_once(blank).unwrap_or((rest, ""));
     let blob = STANDARD
         .decode(data)
         .or_else(|_| STANDARD_NO_PAD.decode(data))
@@ -64,7 +66,9 @@ fn public_key(field: &Field<'_>) -> Result<(String, String), Fault> {
     if inner != kind.as_bytes() {
         return Err(bad("the key is not of the type that stands before it"));
     }
-    Ok((text.to_owned(), fingerprint(&blob)))
+    let comment = comment.trim().replace('\t', " ");
+    let line = format!("{kind} {data} {comment}");
+    Ok((line.trim_end().to_owned(), fingerprint(&blob)))
 }
 
 /// SHA-256, in the form of `ssh-keygen -l`, but in hexadecimal as clients expect.

@@ -1,7 +1,5 @@
 //! What a new server finds inside: files, data for cloud-init, a password.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::api::body::{Field, Object};
@@ -82,10 +80,7 @@ fn file(entry: &Field<'_>) -> Result<(Value, usize), Fault> {
         return Err(path.refuse("must be the absolute path of a file"));
     }
     let contents = object.required("contents")?;
-    let size = STANDARD
-        .decode(contents.string()?)
-        .map_err(|_| contents.refuse("must be base64"))?
-        .len();
+    let (encoded, size) = contents.base64()?;
     let owner = |name: &str| -> Result<String, Fault> {
         match object.get(name) {
             Some(field) => Ok(field.name(64)?.to_owned()),
@@ -98,7 +93,7 @@ fn file(entry: &Field<'_>) -> Result<(Value, usize), Fault> {
     };
     let file = json!({
         "path": text,
-        "contents": contents.string()?,
+        "contents": encoded,
         "owner": owner("owner")?,
         "group": owner("group")?,
         "mode": mode,
@@ -110,16 +105,13 @@ fn user_data(server: &Object<'_>) -> Result<Option<String>, Fault> {
     let Some(field) = server.get("user_data") else {
         return Ok(None);
     };
-    let text = field.string()?;
+    let (text, _) = field.base64()?;
     if text.len() > USER_DATA {
         return Err(Fault::over_limit(format!(
             "server.user_data: longer than {USER_DATA} characters"
         )));
     }
-    if STANDARD.decode(text).is_err() {
-        return Err(field.refuse("must be base64"));
-    }
-    Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+    Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
 /// No refusal here shows the password.
@@ -170,6 +162,8 @@ pub fn generate() -> Result<String, Fault> {
 mod tests {
     use super::*;
     use crate::api::body::Body;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
 
     fn parse(server: &Value) -> Result<Inside, Fault> {
         let body = Body::parse(json!({ "server": server }).to_string().as_bytes())?;
@@ -203,6 +197,24 @@ mod tests {
         assert!(parse(&two).unwrap_err().message.contains("10240"));
         let six: Vec<Value> = (0..6).map(|_| file("/a", "")).collect();
         assert!(parse(&json!({"personality": six})).is_err());
+    }
+
+    #[test]
+    fn base64_may_have_line_breaks() {
+        let encoded = STANDARD.encode([7; 200]);
+        let lines: String = encoded
+            .as_bytes()
+            .chunks(60)
+            .map(|line| format!("{}\r\n", String::from_utf8_lossy(line)))
+            .collect();
+        let server = json!({
+            "user_data": lines,
+            "personality": [{"path": "/etc/motd", "contents": lines}],
+        });
+        let inside = parse(&server).unwrap();
+        assert_eq!(inside.user_data.as_deref(), Some(encoded.as_str()));
+        assert_eq!(inside.personality[0]["contents"], encoded);
+        assert!(parse(&json!({"user_data": "aGk\n=x"})).is_err());
     }
 
     #[test]

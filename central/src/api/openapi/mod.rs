@@ -14,6 +14,29 @@ use serde_json::{Map, Value, json};
 use self::operations::{Answer, OPERATIONS, Operation};
 use super::authorization::Role;
 
+/// Returns whether a path is one of the document whose last segment is a literal. The version of
+/// a service, which has aliases, is not compared.
+pub fn ends_with_literal(path: &str) -> bool {
+    OPERATIONS.iter().any(|operation| {
+        let literal = |segment: &str| !segment.starts_with('{');
+        let mut template = operation.path.split('/').skip(1);
+        let mut given = path.split('/').skip(1);
+        let mut place = 0;
+        loop {
+            match (template.next(), given.next()) {
+                (None, None) => break operation.path.rsplit('/').next().is_some_and(literal),
+                (Some(expected), Some(segment)) => {
+                    if literal(expected) && expected != segment && place != 1 {
+                        break false;
+                    }
+                }
+                _ => break false,
+            }
+            place += 1;
+        }
+    })
+}
+
 /// A name, an id, a token: what stands in a path.
 fn segment() -> Value {
     json!({"type": "string", "minLength": 1, "maxLength": 255})

@@ -862,7 +862,7 @@ pub const OPERATIONS: &[Operation] = &[
     get("/volume/v3/limits", "Use", One("limits", "Limits")),
     // image
     version("/image", "Versions of the image service", &[300]),
-    version("/image/versions", "Versions of the image service", &[300]),
+    version("/image/versions", "Versions of the image service", &[200]),
     get("/image/v2/images", "Images", Many("images", "GlanceImage")).query(&[
         "limit",
         "marker",
