@@ -12,7 +12,7 @@ use crate::guard::entry::{self, Guard, Reserved};
 use crate::guard::install;
 use crate::guard::profile::Named;
 use crate::masquerade;
-use crate::openvswitch;
+use crate::openvswitch::{self, openflow};
 use crate::record;
 use crate::step::Step;
 use crate::sysctl;
@@ -32,6 +32,7 @@ pub struct Host {
     index: Option<u32>,
     bindings: PathBuf,
     switch: PathBuf,
+    switch_flows: PathBuf,
     state: PathBuf,
     profiles: Vec<Named>,
     nftables: Option<Nftables>,
@@ -56,6 +57,7 @@ impl Host {
             index,
             bindings: config.bindings.clone(),
             switch: config.openvswitch.program.clone(),
+            switch_flows: config.openvswitch.flow_program.clone(),
             state: config.state.clone(),
             profiles: config.named_profiles(),
             nftables: None,
@@ -265,6 +267,9 @@ impl Host {
             Step::SwitchPort { bridge, vlans } => {
                 openvswitch::add_port(&self.switch, bridge, &self.interface, vlans.as_ref())?;
             }
+            Step::SwitchSource { bridge, mac } => {
+                openflow::limit_source(&self.switch_flows, bridge, &self.interface, *mac)?;
+            }
             Step::Rate { bits } => {
                 let index = self.tap()?;
                 self.rtnetlink.set_rate(index, bits / 8)?;
@@ -374,6 +379,9 @@ impl Host {
                             .delete_forwarding(place.interface, *mac, vlan)?;
                     }
                 }
+            }
+            Step::SwitchSource { bridge, mac } => {
+                openflow::lift_limit(&self.switch_flows, bridge, *mac)?;
             }
             Step::SwitchPort { bridge, .. } => {
                 openvswitch::delete_port(&self.switch, bridge, &self.interface)?;

@@ -134,14 +134,17 @@ impl Default for Routed {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OpenVSwitch {
-    /// Its program for changes.
+    /// Its program for changes of the database.
     pub program: PathBuf,
+    /// Its program for changes of flows.
+    pub flow_program: PathBuf,
 }
 
 impl Default for OpenVSwitch {
     fn default() -> Self {
         Self {
             program: "/usr/bin/ovs-vsctl".into(),
+            flow_program: "/usr/bin/ovs-ofctl".into(),
         }
     }
 }

@@ -136,6 +136,9 @@ fn by_hand(arguments: Arguments) -> Result<ExitCode> {
             }
             let repaired = restore::finish(&config)?;
             restore::guard(&config)?;
+            for interface in restore::switch_flows(&config)? {
+                println!("{interface}: the flows of its switch were gone; they are put back");
+            }
             for nic in &repaired {
                 println!("{nic}");
             }

@@ -12,8 +12,10 @@ use crate::error::Result;
 use crate::guard::install;
 use crate::lock::Lock;
 use crate::masquerade;
+use crate::openvswitch::openflow;
 use crate::record::{self, Record};
 use crate::run::{self, Finished};
+use crate::step::Step;
 
 /// Takes back what is recorded of interfaces that are gone. The interfaces' names.
 ///
@@ -111,6 +113,30 @@ pub fn finish(config: &Config) -> Result<Vec<Repaired>> {
         });
     }
     Ok(repaired)
+}
+
+/// Puts back the flows of NICs whose Open vSwitch was started anew without them. Returns the
+/// interfaces.
+///
+/// # Errors
+/// The folder of records cannot be read, or a switch refuses.
+pub fn switch_flows(config: &Config) -> Result<Vec<String>> {
+    let program = &config.openvswitch.flow_program;
+    let mut limited = Vec::new();
+    for interface in record::interfaces(&config.state)? {
+        let Ok(Some(record)) = Record::load(&config.state, &interface) else {
+            continue;
+        };
+        for step in &record.steps {
+            if let Step::SwitchSource { bridge, mac } = step
+                && !openflow::is_limited(program, bridge, &interface, *mac)?
+            {
+                openflow::limit_source(program, bridge, &interface, *mac)?;
+                limited.push(interface.clone());
+            }
+        }
+    }
+    Ok(limited)
 }
 
 /// Makes the guard's tables anew from the records if they are not as they should be; whether

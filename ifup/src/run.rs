@@ -542,6 +542,7 @@ fn same_object(one: &Step, other: &Step) -> bool {
         | (Step::Port { .. }, Step::Port { .. })
         | (Step::Vlans(_), Step::Vlans(_))
         | (Step::SwitchPort { .. }, Step::SwitchPort { .. })
+        | (Step::SwitchSource { .. }, Step::SwitchSource { .. })
         | (Step::Rate { .. }, Step::Rate { .. })
         | (Step::Guard(_), Step::Guard(_))
         | (Step::Binding { .. }, Step::Binding { .. }) => true,

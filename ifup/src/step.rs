@@ -77,6 +77,15 @@ pub enum Step {
         /// VLANs; all if none.
         vlans: Option<Vlans>,
     },
+    /// Frames of the TAP from any source address but this one are dropped by its Open vSwitch
+    /// bridge, before it learns from them.
+    SwitchSource {
+        /// The bridge.
+        bridge: String,
+        /// The guest's MAC address.
+        #[serde(with = "crate::text")]
+        mac: MacAddr,
+    },
     /// How fast the guest receives.
     Rate {
         /// Bits a second.
@@ -231,6 +240,9 @@ impl fmt::Display for Step {
                     Some(vlans) => write!(f, " vlans {vlans}"),
                     None => Ok(()),
                 }
+            }
+            Self::SwitchSource { bridge, mac } => {
+                write!(f, "source {mac} alone on {bridge} (Open vSwitch)")
             }
             Self::Rate { bits } => write!(f, "rate {bits} bit/s to the guest"),
             Self::Guard(guard) => {

@@ -16,7 +16,7 @@ use crate::guard::entry::{Guard, Member, Reserved};
 use crate::guard::profile::{self, Named};
 use crate::guard::{ARP, BRIDGE, INET, install, sets};
 use crate::masquerade;
-use crate::openvswitch;
+use crate::openvswitch::{self, openflow};
 use crate::record::{self, Record};
 use crate::step::Step;
 use crate::sysctl;
@@ -37,22 +37,40 @@ struct Kernel {
 /// # Errors
 /// The folder of records cannot be read.
 pub fn notes(config: &Config) -> Result<Vec<String>> {
+    let mut sources = Vec::new();
     let mut unchecked = Vec::new();
     for interface in record::interfaces(&config.state)? {
         let record = Record::load(&config.state, &interface).ok().flatten();
-        let switched = |step: &Step| matches!(step, Step::SwitchPort { .. });
-        if let Some(record) = record.filter(|record| record.steps.iter().any(switched)) {
-            unchecked.push(format!("{interface} ({})", record.instance));
+        let Some(record) = record else {
+            continue;
+        };
+        let has = |wanted: fn(&Step) -> bool| record.steps.iter().any(wanted);
+        if has(|step| matches!(step, Step::SwitchPort { .. })) {
+            let name = format!("{interface} ({})", record.instance);
+            if has(|step| matches!(step, Step::SwitchSource { .. })) {
+                sources.push(name);
+            } else {
+                unchecked.push(name);
+            }
         }
     }
-    if unchecked.is_empty() {
-        return Ok(Vec::new());
-    }
-    Ok(vec![format!(
-        "note: nothing is checked of what guests on Open vSwitch send, and the switch learns any \
-         source address from them: {}",
-        unchecked.join(", ")
-    )])
+    let note = |text: &str, names: &[String]| {
+        (!names.is_empty()).then(|| format!("note: {text}: {}", names.join(", ")))
+    };
+    Ok([
+        note(
+            "of what guests on Open vSwitch send, only the source MAC address is checked",
+            &sources,
+        ),
+        note(
+            "nothing is checked of what guests on Open vSwitch send, and the switch learns any \
+             source address from them",
+            &unchecked,
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect())
 }
 
 /// What differs, one line each; none if nothing does.
@@ -205,6 +223,10 @@ impl Kernel {
                 Step::SwitchPort { bridge, vlans } => {
                     let program = &config.openvswitch.program;
                     openvswitch::is_port(program, bridge, interface, vlans.as_ref())?
+                }
+                Step::SwitchSource { bridge, mac } => {
+                    let program = &config.openvswitch.flow_program;
+                    openflow::is_limited(program, bridge, interface, *mac)?
                 }
                 Step::Rate { bits } => self.rtnetlink.rate(link.index)? == Some(bits / 8),
                 Step::Up => link.up,

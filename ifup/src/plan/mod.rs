@@ -48,6 +48,13 @@ impl Plan {
                     bridge: bridge.clone(),
                     vlans: vlans.clone(),
                 });
+                // A router of VRRP (RFC 5798) has the address of its group as well.
+                if !request.tags.any_mac && request.tags.vrrp.is_empty() {
+                    plan.steps.push(Step::SwitchSource {
+                        bridge: bridge.clone(),
+                        mac: request.nic.mac,
+                    });
+                }
                 plan.steps.push(Step::Up);
             }
             Connection::External => {

@@ -1,4 +1,7 @@
-//! Ports of Open vSwitch, through its own `ovs-vsctl`: the one program that is started.
+//! Ports of Open vSwitch, through its own programs: `ovs-vsctl` here, `ovs-ofctl` in
+//! [`openflow`].
+
+pub mod openflow;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
