@@ -114,6 +114,7 @@ fn connections_and_vlans_on_debians_cloud_kernel() {
     connections(&mut node);
     vlans(&mut node);
     a_place_in_a_vlan(&mut node);
+    a_place_of_another_in_a_vlan(&mut node);
     node.0.kill();
 }
 
@@ -228,4 +229,60 @@ fn a_place_in_a_vlan(node: &mut Node) {
     ));
     node.run("snf-ifup down tap0");
     assert_eq!(places(node), [""; 0]);
+}
+
+/// Frames from another's address, to each reserved destination and to all, untagged and tagged: the
+/// bridge learns from none of them in any VLAN.
+fn a_place_of_another_in_a_vlan(node: &mut Node) {
+    let gateway = "02:00:00:00:00:01";
+    node.up("VLAN=.10");
+    let inside = |command: &str| format!("nsenter -t $(cat /tmp/guest) -n {command}");
+    let ip = |words: &str| inside(&format!("/usr/local/bin/ip {words}"));
+    node.run(&ip("link set eth0 down"));
+    node.run(&ip(&format!("link set eth0 address {gateway}")));
+    node.run(&ip("link set eth0 up"));
+    node.run(&ip("addr add 192.0.2.1/24 dev eth0"));
+    node.run(&ip("link add link eth0 name tagged type vlan id 10"));
+    node.run(&ip("link set tagged up"));
+    node.run(&ip("addr add 198.51.100.1/24 dev tagged"));
+    for last in 0..16 {
+        let mac = format!("01:80:c2:00:00:{last:02x}");
+        for (network, device) in [("192.0.2", "eth0"), ("198.51.100", "tagged")] {
+            let host = last + 16;
+            let entry = format!("{network}.{host} lladdr {mac} dev {device} nud permanent");
+            node.run(&ip(&format!("neigh replace {entry}")));
+        }
+    }
+    // The kernel addresses the frames as the neighbour entries say; the last is broadcast, by ARP.
+    let send = "for net in 192.0.2 198.51.100; do for host in $(seq 16 31) 200; do \
+                ping -c 1 -W 1 $net.$host > /tmp/ping 2>&1 & done; done; wait; true";
+    let forge = inside(&format!("sh -c '{send}'"));
+    let places = |node: &mut Node| {
+        let text = node.run(&format!(
+            "bridge fdb show br br0 > /tmp/places; grep {gateway} /tmp/places; echo"
+        ));
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut places: Vec<String> = text.lines().map(words).collect();
+        places.retain(|line| !line.is_empty());
+        places
+    };
+    let put_back = format!("bridge fdb replace {gateway} dev port master dynamic vlan 10");
+    let there = format!("{gateway} dev port vlan 10 master br0");
+    node.run(&put_back);
+    node.run(&forge);
+    assert_eq!(places(node), [there.as_str()]);
+    node.run("snf-ifup check");
+    // Without what prevents it the place is taken.
+    node.run("bridge link set dev tap0 learning on");
+    node.run("/usr/local/bin/ip link set br0 type bridge no_linklocal_learn 0");
+    node.run(&forge);
+    assert_eq!(
+        places(node),
+        [format!("{gateway} dev tap0 vlan 10 master br0")]
+    );
+    node.up("VLAN=.10");
+    node.run(&put_back);
+    node.run(&forge);
+    assert_eq!(places(node), [there.as_str()]);
+    node.run("snf-ifup check; snf-ifup down tap0");
 }
