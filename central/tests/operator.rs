@@ -242,7 +242,7 @@ async fn a_dry_run_shows_what_differs_and_changes_nothing() {
             .find(|line| line.contains(&"server 4711"))
             .expect(&text);
         assert_eq!(orphan[2], "orphan");
-        assert_eq!(*orphan.last().unwrap(), "would be removed");
+        assert_eq!(*orphan.last().unwrap(), "for a person to look at");
         assert_eq!(lines.len(), 3, "{text}");
     }
     assert_eq!(central.server(&id).await["status"], "ACTIVE");

@@ -164,9 +164,9 @@ fn a_network_is_removed_only_when_the_cluster_has_it_no_more() {
         other["cluster"] = json!("quite.another.cluster");
         agents.send("network", &other).await;
         agents.send("network", &removal).await;
-        until("the dead letter", async || {
+        until("the dead letters", async || {
             let listed = broker.ctl("list_queues name messages").unwrap().stdout;
-            listed.contains("central.snf.dead\t1\n")
+            listed.contains("central.snf.dead\t2\n")
         })
         .await;
         assert_eq!(number(&database, active).await, 1);

@@ -1,18 +1,16 @@
 //! `snf-central reconcile`: what differs between the clusters and the database, and its repair.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use super::table;
 use crate::config::{Config, Limit};
 use crate::ganeti::guard;
-use crate::ganeti::submission::Submitter;
 use crate::model::entity::backend;
 use crate::reconcile::difference::Difference;
-use crate::reconcile::pass::{self, Look, Reconciler};
+use crate::reconcile::pass::{self, Reconciler};
 use crate::reconcile::pools;
 use crate::serve;
 
@@ -86,7 +84,8 @@ pub async fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
                 Ok(look) => {
                     let differences = look.differences.iter();
                     rows.extend(differences.map(|found| row(&backend.name, found, "")));
-                    if let Some(reason) = held(&ganeti, &backend, &look).await? {
+                    // As it was found before: a look that changes nothing holds nothing.
+                    if let Some(reason) = guard::held(&ganeti.database, backend.id).await? {
                         troubles.push(format!("backend {}: {reason}", backend.name));
                     }
                 }
@@ -129,15 +128,6 @@ pub async fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
         bail!("{} backends could not be reconciled", troubles.len());
     }
     Ok(())
-}
-
-/// Why nothing would be repaired in a backend.
-async fn held(
-    ganeti: &Arc<Submitter>,
-    backend: &backend::Model,
-    look: &Look,
-) -> Result<Option<String>, DbErr> {
-    guard::examine(&ganeti.database, &ganeti.naming, backend, &look.traces).await
 }
 
 /// Accepts what the reconciler has stopped at: in all backends, or in one.

@@ -31,13 +31,12 @@ pub async fn apply(
         return Ok(Applied::NotOurs);
     };
     let Some(backend) = cluster::find(ganeti, &message.cluster, asking).await? else {
-        let job = message.job_id;
-        return Ok(cluster::elsewhere(
-            &message.network,
-            &message.cluster,
-            "-",
-            job,
-        ));
+        // A network may be in any cluster: one that is not known yet can be made known, and then
+        // the dead letter is put back.
+        return Err(RouteError::Poison(format!(
+            "cluster: {:?}: no backend of this name",
+            message.cluster
+        )));
     };
     if network::Entity::find_by_id(id)
         .one(&ganeti.database)

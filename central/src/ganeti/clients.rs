@@ -18,6 +18,8 @@ pub struct Clients {
     known: Mutex<HashMap<i64, (Key, Arc<Rapi>)>>,
     /// The clusters that this process has held the database against.
     examined: Mutex<HashSet<i64>>,
+    /// One request at a time does so, and the others wait for what it finds.
+    examining: tokio::sync::Mutex<()>,
     /// When it last tried to, of the others.
     tried: Mutex<HashMap<i64, Instant>>,
 }
@@ -28,6 +30,7 @@ impl Clients {
             timeout,
             known: Mutex::default(),
             examined: Mutex::default(),
+            examining: tokio::sync::Mutex::default(),
             tried: Mutex::default(),
         }
     }
@@ -49,6 +52,11 @@ impl Clients {
         let examined = self.examined.lock();
         let mut examined = examined.unwrap_or_else(PoisonError::into_inner);
         examined.insert(backend);
+    }
+
+    /// Waits until no other request examines clusters.
+    pub async fn examining(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.examining.lock().await
     }
 
     /// Whether it is time to try again to examine a cluster that did not answer; notes that it

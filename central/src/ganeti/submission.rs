@@ -154,14 +154,14 @@ impl Submitter {
             .filter(backend::Column::Offline.eq(false))
             .all(&self.database)
             .await?;
-        let mut known = backends.is_empty();
-        let mut unknown = Vec::new();
-        for backend in &backends {
-            match self.clients.is_examined(backend.id) {
-                true => known = true,
-                false => unknown.push(backend),
-            }
-        }
+        let is_examined = |backend: &&backend::Model| self.clients.is_examined(backend.id);
+        // Many requests may come as soon as the service is there: one asks, the others wait.
+        let _examining = match backends.iter().all(|backend| is_examined(&backend)) {
+            true => None,
+            false => Some(self.clients.examining().await),
+        };
+        let (examined, unknown): (Vec<_>, Vec<_>) = backends.iter().partition(is_examined);
+        let mut known = backends.is_empty() || !examined.is_empty();
         let attempts = unknown.into_iter().map(async |backend| {
             if !self.clients.may_try(backend.id) {
                 return Ok(false);
