@@ -61,7 +61,7 @@ impl Default for ApiFile {
             body_limit: 512 << 10,
             trusted_proxies: Vec::new(),
             connections: 1024,
-            connections_per_address: 256,
+            connections_per_address: 640,
             header_seconds: 15,
             body_seconds: 30,
             idle_seconds: 75,
