@@ -331,13 +331,14 @@ fn a_static_forwarding_entry_stays() {
     let mut rtnetlink = Rtnetlink::open().unwrap();
     let port = rtnetlink.link_by_name("v0").unwrap().unwrap().index;
     let mac = MacAddr::new([0xaa, 0, 0, 0, 0, 9]);
-    rtnetlink.set_forwarding(port, mac, None, false).unwrap();
-    rtnetlink.set_forwarding(port, mac, None, true).unwrap();
-    let shown = namespace.sh("bridge fdb show dev v0").unwrap();
-    assert!(
-        shown.contains("aa:00:00:00:00:09 master br0 static"),
-        "{shown}"
-    );
+    for (sticky, line) in [
+        (false, "aa:00:00:00:00:09 master br0 static"),
+        (true, "aa:00:00:00:00:09 sticky master br0 static"),
+    ] {
+        rtnetlink.set_forwarding(port, mac, None, sticky).unwrap();
+        let shown = namespace.sh("bridge fdb show dev v0").unwrap();
+        assert!(shown.contains(line), "{shown}");
+    }
     assert!(
         rtnetlink
             .forwarding()

@@ -265,7 +265,7 @@ async fn a_stop_does_not_wait_for_half_a_request() {
     let start = Instant::now();
     central.stop().await;
     assert!(
-        start.elapsed() < Duration::from_secs(4),
+        start.elapsed() < Duration::from_secs(12),
         "{:?}",
         start.elapsed()
     );

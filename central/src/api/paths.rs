@@ -129,7 +129,7 @@ mod tests {
                 "/compute/v2.0/os-keypairs/my.key.json",
                 "/compute/v2.0/os-keypairs/my.key.json",
             ),
-            ("/.json", "/.json"),
+            ("/.json", "/"),
             ("/%2f/x", "/%2f/x"),
         ] {
             assert_eq!(plain(given), expected, "{given}");
