@@ -2,7 +2,8 @@
 
 #![allow(dead_code)] // not every test uses all of it
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -226,6 +227,8 @@ impl Node {
 /// A consumer of all messages, or of those with some keys, through a durable queue of its own.
 pub struct Consumer {
     background: Option<Background>,
+    /// Messages of an earlier connection that nobody has looked at: the broker has them no more.
+    before: RefCell<VecDeque<Received>>,
     uri: String,
     netns: Netns,
     keys: String,
@@ -258,6 +261,7 @@ impl Consumer {
         let background = Some(consume(netns, uri, keys)?);
         Ok(Self {
             background,
+            before: RefCell::default(),
             uri: uri.to_owned(),
             netns: netns.clone(),
             keys: keys.to_owned(),
@@ -266,8 +270,14 @@ impl Consumer {
 
     /// Consumes again, after the broker was away.
     pub fn reconnect(&mut self) -> Result<()> {
-        // the old one first: two would share the messages
-        self.background.take();
+        // The old one first: two would share the messages. It ends by itself if the broker was
+        // away, with all that had reached it.
+        if let Some(old) = self.background.take() {
+            let mut before = self.before.borrow_mut();
+            while let Ok(message) = old.messages.recv_timeout(Duration::from_secs(5)) {
+                before.push_back(message);
+            }
+        }
         self.background = Some(consume(&self.netns, &self.uri, &self.keys)?);
         Ok(())
     }
@@ -279,6 +289,9 @@ impl Consumer {
 
     /// The next message, if one comes so soon.
     pub fn within(&self, limit: Duration) -> Result<Option<Received>> {
+        if let Some(message) = self.before.borrow_mut().pop_front() {
+            return Ok(Some(message));
+        }
         let background = self.background.as_ref().context("not consuming")?;
         match background.messages.recv_timeout(limit) {
             Ok(message) => Ok(Some(message)),
