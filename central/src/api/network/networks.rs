@@ -179,6 +179,11 @@ pub async fn create(
             }
         },
     };
+    if kind == "PHYSICAL_VLAN" && api.config().bridges.is_empty() {
+        return Err(Fault::forbidden(
+            "network.type: PHYSICAL_VLAN: not offered: networks.bridges names no bridge",
+        ));
+    }
     admission::creation(&api).await?;
     let now = moment::now();
     let transaction = database::write(api.database()).await?;
