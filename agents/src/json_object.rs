@@ -1,4 +1,4 @@
-//! What is a JSON object and nothing else.
+//! A JSON object, and no other JSON value.
 //!
 //! serde takes a list for a struct, too, its items for the fields in their order: then a list is
 //! refused for its length at best, and taken at worst.

@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Whether the last part of a path may be a symbolic link.
+/// The treatment of a symbolic link as the last part of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
     /// It may: the operator decides where the file is.
@@ -20,7 +20,7 @@ pub enum Links {
     Refuse,
 }
 
-/// What is in the place of a regular file. It is the source of an [`io::Error`].
+/// The kind of file in the place of a regular one. It is the source of an [`io::Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}, not a regular file")]
 pub struct NotRegular(pub Special);

@@ -5,7 +5,7 @@
 /// Few enough to be small, enough that two threads seldom wait for each other.
 const ARENAS: libc::c_int = 2;
 
-/// What is at least so long, in bytes, is mapped by itself and given back when it is freed: the
+/// The least size, in bytes, of memory that is mapped by itself and given back when it is freed: the
 /// memory of a password's hash (19 MiB). In an arena, small things that stay come to lie in what one
 /// hash has freed, and the next one finds no room there.
 const MAPPED: libc::c_int = 8 << 20;

@@ -62,7 +62,7 @@ pub enum Command {
     Server(objects::Server),
     /// Unknown instances: such as carry our prefix and have no row
     Instance {
-        /// What to do with them
+        /// Command
         #[command(subcommand)]
         command: instance::Command,
     },
@@ -83,7 +83,7 @@ pub enum Command {
         /// How
         #[command(flatten)]
         options: reconcile::Options,
-        /// What is accepted
+        /// Sign to accept
         #[command(flatten)]
         acceptance: reconcile::Acceptance,
     },

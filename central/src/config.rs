@@ -224,7 +224,7 @@ impl Parameters {
     }
 }
 
-/// Whether `address` is in one of `nets`.
+/// Returns whether `address` is in one of `nets`.
 pub fn admits(nets: &[Net], address: IpAddr) -> bool {
     let address = address.to_canonical();
     nets.iter().any(|net| match (net, address) {
@@ -361,7 +361,7 @@ pub struct Config {
     /// The proxies whose `X-Forwarded-For` is believed; they have no share of their own of the
     /// connections.
     pub trusted_proxies: Vec<Net>,
-    /// How much connections may take.
+    /// The limits on connections.
     pub connections: Limits,
     /// `sqlite:///path`, `postgres://…` or `mysql://…`.
     pub database_url: String,
@@ -379,7 +379,7 @@ pub struct Config {
     pub rapi_timeout: Duration,
     /// How long a token of a login is good for.
     pub token_life: Duration,
-    /// How many tokens a user may have at once, without those of the seed.
+    /// The most tokens of a user at once, without those of the seed.
     pub tokens_per_user: u64,
     /// The types of networks that users may make.
     pub network_types: Vec<String>,

@@ -21,7 +21,7 @@ use support::{Central, TOKEN};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How many wrong passwords one user has free from one address.
+/// The free wrong passwords of one user from one address.
 const FREE: usize = 10;
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
@@ -45,7 +45,7 @@ async fn log_in(client: &Client, base: &str, user: &str, password: &str) -> Resp
         .unwrap()
 }
 
-/// How often each status came of so many logins at once.
+/// Returns the statuses of so many logins at once.
 async fn at_once(central: &Central, count: usize, user: &str, password: &str) -> Vec<u16> {
     let mut logins = tokio::task::JoinSet::new();
     for _ in 0..count {

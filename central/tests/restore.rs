@@ -178,7 +178,7 @@ fn a_network_is_removed_only_when_the_cluster_has_it_no_more() {
     });
 }
 
-/// Where a backup is kept, and how it is made and brought back while nothing runs.
+/// A backup: it is made and brought back while nothing runs.
 trait Backup {
     fn make(&self);
     fn bring_back(&self);
@@ -540,7 +540,7 @@ fn snf_central(central: &Central, words: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), text + &errors)
 }
 
-/// What an operator does about them.
+/// An operator's commands about them.
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_instances_are_listed_adopted_and_removed_by_an_operator() {
     let mut central = Central::with(FakeRapi::start().await, OFTEN).await;

@@ -1,4 +1,4 @@
-//! What Ganeti can never be asked for ends, is told at its object, and keeps nothing waiting.
+//! Requests that Ganeti can never be asked: they end, are told at their object, and keep nothing waiting.
 
 #![allow(
     clippy::unwrap_used,
@@ -111,7 +111,7 @@ async fn a_wish_that_cannot_be_read_is_given_up() {
     gone_is_told(&central, &rows, &id, "unreadable").await;
 }
 
-/// What Ganeti refuses only now is asked for again, and not for ever.
+/// A refusal for now is asked again, and not for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_for_now_is_asked_again_for_a_day() {
     let (central, rows, id) = with_a_pending_nic().await;

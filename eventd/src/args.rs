@@ -53,7 +53,7 @@ pub enum Command {
     },
     /// List, retry or drop messages that cannot be delivered.
     Messages {
-        /// What to do with them.
+        /// Command
         #[command(subcommand)]
         action: Action,
     },

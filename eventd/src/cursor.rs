@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::id_set::IdSet;
 use crate::job::Told;
 
-/// What has been told of every job. Fields that a later version has written are ignored.
+/// The states of every job that are published. Fields that a later version has written are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// The cluster: another one's job numbers mean nothing here.
@@ -64,7 +64,7 @@ pub enum CursorError {
     },
 }
 
-/// What there is at a start.
+/// The cursor at a start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TakenUp {
     /// No file: nothing has been told here.

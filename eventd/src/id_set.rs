@@ -66,12 +66,12 @@ impl IdSet {
         })
     }
 
-    /// Whether there is no number in the set.
+    /// Returns whether there is no number in the set.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// How many numbers are in the set.
+    /// Returns the number of ids in the set.
     pub fn count(&self) -> u64 {
         let lengths = self
             .ranges

@@ -41,7 +41,7 @@ impl Folder {
     }
 }
 
-/// Which messages.
+/// A selection of messages.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Selection {
     /// Only those with this routing key.
@@ -65,7 +65,7 @@ impl Selection {
     }
 }
 
-/// Which messages, said in so many words: nothing is dropped by a slip.
+/// A selection of messages that has to be made explicitly: nothing is dropped by a slip.
 #[derive(Debug, Clone, Default, Args)]
 #[command(group(clap::ArgGroup::new("which").required(true).multiple(true)))]
 pub struct Explicit {
@@ -89,7 +89,7 @@ impl Explicit {
     }
 }
 
-/// What to do with the messages that cannot be delivered.
+/// The commands about messages that cannot be delivered.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Action {
     /// Print a line about each: folder, routing key, age, job, instance or network, status, id,
@@ -97,7 +97,7 @@ pub enum Action {
     List {
         /// The folder; without it, all of them.
         folder: Option<Folder>,
-        /// Which of them.
+        /// Selection.
         #[command(flatten)]
         selection: Selection,
     },
@@ -105,7 +105,7 @@ pub enum Action {
     Retry {
         /// The folder.
         folder: Folder,
-        /// Which of them.
+        /// Selection.
         #[command(flatten)]
         which: Explicit,
     },
@@ -113,7 +113,7 @@ pub enum Action {
     Drop {
         /// The folder.
         folder: Folder,
-        /// Which of them.
+        /// Selection.
         #[command(flatten)]
         which: Explicit,
     },

@@ -37,13 +37,13 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often everything in the outbox is looked at, beside what inotify announces.
 const OUTBOX_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often what cannot be delivered is looked at: an operator may have dropped some.
+/// The interval at which the kept messages are looked at: an operator may have dropped some.
 const KEPT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// After this, what keeps the outbox waiting because it cannot be written down is sent again.
 const PARKING_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often it is written down that another node is the master.
+/// The interval at which it is recorded that another node is the master.
 const OTHER_MASTER_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long the last confirms are waited for at the end.
@@ -100,7 +100,7 @@ struct Engine {
     relay: Relay,
     /// The cursor as far as everything is safe.
     safe_cursor: Cursor,
-    /// What had been told at the start is not known, and the queue has not been looked through since.
+    /// True while the states published before the start are unknown, and the queue was not rescanned since.
     cursor_damaged: bool,
     /// What the cursor will have when the messages up to a number are safe.
     marks: VecDeque<(u64, u64, Mark)>,
@@ -114,7 +114,7 @@ struct Engine {
     kept_looked: Instant,
     /// Since when what no queue wanted cannot be written down.
     parking_failed: Instant,
-    /// Whether the broker has refused something and taken nothing since.
+    /// True if the broker has refused something and taken nothing since.
     refused: bool,
     other_noted: Instant,
     queue_missed: bool,
@@ -314,7 +314,7 @@ impl Engine {
         }
     }
 
-    /// Whether this node has to tell what happens to a job: all of them as the master, else
+    /// Returns whether this node has to tell what happens to a job: all of them as the master, else
     /// those in arrears.
     fn is_told_here(&self, job: u64) -> bool {
         match self.role {

@@ -437,7 +437,7 @@ impl Source {
         })
     }
 
-    /// Whether another node is the master, and the end of this job is this one's to tell all
+    /// Returns whether another node is the master, and the end of this job is this one's to tell all
     /// the same.
     pub fn is_in_arrears(&self, job: u64) -> bool {
         !self.cursor.master && self.cursor.arrears.contains(job)

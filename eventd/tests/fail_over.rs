@@ -34,7 +34,7 @@ struct Member {
 struct Cluster {
     node: Node,
     members: Vec<Member>,
-    /// How long ago the next job is written.
+    /// The age of the next job that is written.
     age: Duration,
     last: u64,
 }

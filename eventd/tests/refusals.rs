@@ -1,4 +1,4 @@
-//! What a broker or a queue refuses, with a real broker: it is not repeated without pause, and
+//! Refusals of a real broker or queue: nothing is repeated without pause, and
 //! nothing waits behind it.
 #![allow(
     clippy::unwrap_used,

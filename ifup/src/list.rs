@@ -28,13 +28,13 @@ pub struct Entry {
     pub addresses: Vec<String>,
     /// The firewall profile; none if everything comes in.
     pub profile: Option<String>,
-    /// How the profile tells answers; none without a profile that holds anything back.
+    /// The means by which the profile tells answers; none without a profile that holds anything back.
     pub tracking: Option<Tracking>,
     /// `up`; `gone` if the interface is no more; `unfinished` if a call was cut off.
     pub state: String,
 }
 
-/// What the kernel's rules do, each table asked once.
+/// The variants of the kernel's rules, each table asked once.
 #[derive(Default)]
 pub struct Variants(BTreeMap<Table, Option<Tracking>>);
 
@@ -42,7 +42,7 @@ impl Variants {
     /// Returns how a table's profiles tell answers.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's answer.
     pub fn of(&mut self, table: Table) -> Result<Option<Tracking>> {
         if let Some(found) = self.0.get(&table) {
             return Ok(*found);

@@ -70,7 +70,7 @@ impl Record {
         }
     }
 
-    /// What the guest may send, if it is guarded.
+    /// Returns the guard's rules for the guest, if it is guarded.
     pub fn guard(&self) -> Option<&Guard> {
         self.steps.iter().find_map(|step| match step {
             Step::Guard(guard) => Some(guard),
@@ -87,14 +87,14 @@ impl Record {
         })
     }
 
-    /// Whether the guest, whose MAC address is known, was not here yet: its place is fixed when
+    /// Returns whether the guest, whose MAC address is known, was not here yet: its place is fixed when
     /// it is heard.
     pub fn awaits_guest(&self) -> bool {
         let known = |guard: &Guard| guard.bridged && guard.macs().is_some();
         self.place().is_none() && self.guard().is_some_and(known)
     }
 
-    /// Whether an older program made the NIC, which left it to the bridge to learn from whatever
+    /// Returns whether an older program made the NIC, which left it to the bridge to learn from whatever
     /// the guest sends to 01:80:c2:00:00:0X.
     pub fn is_outdated(&self) -> bool {
         let has = |step: &Step| matches!(step, Step::NoLinkLocalLearn { .. });

@@ -43,7 +43,7 @@ const VARIABLES: [&str; 22] = [
     "VLAN",
 ];
 
-/// Whether a variable is one of those that are read.
+/// Returns whether a variable is one of those that are read.
 pub fn is_variable(name: &str) -> bool {
     VARIABLES.contains(&name)
 }

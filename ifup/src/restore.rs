@@ -57,7 +57,7 @@ pub struct Repaired {
     pub interface: String,
     /// The instance.
     pub instance: String,
-    /// What became of it.
+    /// The result.
     pub outcome: Result<Finished>,
 }
 

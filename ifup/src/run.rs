@@ -54,7 +54,7 @@ pub fn up(variables: &BTreeMap<String, String>, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// What became of a NIC whose last call was cut off.
+/// The result for a NIC whose last call was cut off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finished {
     /// It is connected, as that call was to do.
@@ -146,7 +146,7 @@ fn again(interface: &str, index: u32, guest: Guest, config: &Config) -> Result<b
     Ok(true)
 }
 
-/// Where a guest is taken to be, when its place in a bridge's forwarding table is made.
+/// The assumed place of a guest, when its entry in a bridge's forwarding table is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Guest {
     /// As the forwarding table has it.
@@ -280,7 +280,7 @@ fn connect(
     }
 }
 
-/// Whether a guest that its bridge knows on another port is to come from there: not from the
+/// Returns whether a guest that its bridge knows on another port is to come from there: not from the
 /// port of another guest of ours, which has no business with its address.
 fn comes_from(
     request: &Request,

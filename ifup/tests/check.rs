@@ -237,7 +237,7 @@ fn check_is_content_with_many_routed_nics() {
     check_of(2, 62);
 }
 
-/// What a guest has made the live tables learn, and how slow another is, changes no judgement.
+/// Addresses that a guest has made the live tables learn, and a slow NIC, change no judgement.
 #[test]
 fn check_is_content_whatever_guests_have_taken_and_however_slow_they_are() {
     let (node, _router, one, two) = node_with_both();

@@ -1,4 +1,4 @@
-//! What bridges learn from guests: nothing but their own addresses, whatever they send.
+//! Learning of bridges from guests: nothing but their own addresses, whatever they send.
 
 #![allow(
     clippy::unwrap_used,
@@ -241,7 +241,7 @@ fn a_guest_takes_no_place_on_a_bridge_with_spanning_tree() {
     attacked("stp_state 1 forward_delay 200", &bridged(), "");
 }
 
-/// Whether the kernel has bridges that know VLANs.
+/// Returns whether the kernel has bridges that know VLANs.
 fn has_vlans() -> bool {
     let made = Netns::new()
         .unwrap()
@@ -281,7 +281,7 @@ fn a_guest_takes_no_place_with_any_address_or_as_a_router() {
     }
 }
 
-/// What the bridge is told first: while a guest is awaited its port learns.
+/// The bridge's first frame: while a guest is awaited its port learns.
 #[test]
 fn a_guest_that_is_awaited_takes_no_place() {
     attacked(

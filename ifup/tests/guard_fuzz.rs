@@ -53,7 +53,7 @@ struct Bench {
     marker: Tap,
     marks: u32,
     live: Live,
-    /// What the kernel remembers of the guest's addresses.
+    /// The guest's addresses that the kernel remembers.
     learned: BTreeSet<(String, Vec<u8>)>,
 }
 
@@ -136,7 +136,7 @@ impl Bench {
         self.live.explain("tap0", frame, Way::From).unwrap()
     }
 
-    /// Whether the kernel will remember something that it does not know yet.
+    /// Returns whether the kernel will remember something that it does not know yet.
     fn learns(&mut self, explanation: &Explanation) -> bool {
         let mut new = false;
         for (set, element) in &explanation.learned {

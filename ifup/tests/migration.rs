@@ -150,7 +150,7 @@ fn monitor(node: &Node) -> Daemon {
     daemon
 }
 
-/// What QEMU announces each NIC of a guest with that has moved.
+/// QEMU's announcement of each NIC of a guest that has moved.
 fn rarp(mac: &str) -> Vec<u8> {
     let mac: MacAddr = mac.parse().unwrap();
     let none = "0.0.0.0".parse().unwrap();
@@ -162,7 +162,7 @@ fn rarp(mac: &str) -> Vec<u8> {
     )
 }
 
-/// How long it takes until an answer comes.
+/// Returns the time until an answer comes.
 fn found_after(from: &Netns, address: &str, start: Instant) -> Duration {
     harness::wait::until_true(address, LIMIT, || {
         let mut command: Command = from.command("ping");

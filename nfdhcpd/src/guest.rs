@@ -36,7 +36,7 @@ pub struct Guest {
     pub last: Option<Exchange>,
     lines: Meter,
     unsaid: u64,
-    /// What its answers had no room for, as it was said in the log.
+    /// The items that its answers had no room for, as they were logged.
     omitted: Vec<Omission>,
 }
 

@@ -1,4 +1,4 @@
-//! What an answer had no room for.
+//! Items that an answer had no room for.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub struct Omission {
     pub protocol: Protocol,
     /// The option's number.
     pub option: u16,
-    /// How many items were left out.
+    /// The number of items that were left out.
     pub left_out: usize,
     /// Of how many.
     pub of: usize,

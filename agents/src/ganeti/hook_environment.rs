@@ -111,7 +111,7 @@ impl HookNic {
 }
 
 impl HookEnvironment {
-    /// Whether a variable is one that Ganeti sets for hooks.
+    /// Returns whether a variable is one that Ganeti sets for hooks.
     pub fn is_variable(name: &str) -> bool {
         name.starts_with("GANETI_")
     }

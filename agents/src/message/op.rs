@@ -61,13 +61,13 @@ pub struct OpMessage {
 }
 
 impl OpMessage {
-    /// Whether the input says that the operation was only tried: then nothing has changed. Most
+    /// Returns whether the input says that the operation was only tried: then nothing has changed. Most
     /// bodies do not say so; of an agent of ours the header `x-dry-run` does.
     pub fn says_dry_run(&self) -> bool {
         self.job_fields.get("dry_run") == Some(&Value::Bool(true))
     }
 
-    /// Whether the operation can have changed what the instance is made of as `job_fields` says.
+    /// Returns whether the operation can have changed what the instance is made of as `job_fields` says.
     pub fn tells_parameters(&self) -> bool {
         matches!(
             self.operation.as_str(),

@@ -207,7 +207,7 @@ impl Rtnetlink {
     /// Deletes what a bridge has learned behind a port; static entries stay.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's answer.
     pub fn flush_port(&mut self, index: u32, name: &str) -> Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
@@ -227,7 +227,7 @@ impl Rtnetlink {
     /// does otherwise before netfilter sees the frame.
     ///
     /// # Errors
-    /// What the kernel says. A kernel before 5.0 ignores it: [`Link::no_linklocal_learn`] tells.
+    /// The kernel's answer. A kernel before 5.0 ignores it: [`Link::no_linklocal_learn`] tells.
     pub fn set_no_linklocal_learn(&mut self, index: u32, name: &str, on: bool) -> Result<()> {
         let flag = BridgeBooleanOptionFlags::NoLinkLocalLearn;
         let options = BridgeBooleanOptions {

@@ -34,11 +34,11 @@ pub struct Entry {
     /// The node and the program that made it: `node1.gnt.lab/snf-ganeti-hook`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
-    /// Whether it is about an operation that was only tried (`--dry-run`): the AMQP header
+    /// True if it is about an operation that was only tried (`--dry-run`): the AMQP header
     /// `x-dry-run`. The bodies of most messages do not say so.
     #[serde(default, skip_serializing_if = "is_false")]
     pub dry_run: bool,
-    /// Why the broker refused it for good, if it did: it is a dead letter then.
+    /// The broker's reason for a refusal for good: the message is a dead letter then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
     /// The body, as it will be sent.

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 /// The longest request head that is read; a longer one is refused.
 const REQUEST_LIMIT: usize = 4096;
-/// How long a client may take for its request, and for each part of the answer.
+/// The time limit of a client's request, and of each part of the answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most clients at once.
 const CLIENTS: usize = 8;
-/// How long nothing is accepted after accepting failed, as for want of descriptors.
+/// The pause after accepting failed, as for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens on `address` and serves `render()` at `/metrics`.

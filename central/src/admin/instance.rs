@@ -17,7 +17,7 @@ use crate::reconcile::pass;
 use crate::reconcile::seen::{self, Instance};
 use crate::serve;
 
-/// What to do with unknown instances.
+/// The commands about unknown instances.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// List the instances and networks that carry our prefix and that nobody here knows
@@ -41,7 +41,7 @@ pub enum Command {
     },
 }
 
-/// What a server is made of.
+/// The parts of a server.
 #[derive(Debug, clap::Args)]
 pub struct Adopt {
     /// The name of the instance

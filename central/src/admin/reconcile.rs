@@ -36,7 +36,7 @@ pub struct Options {
     pub pause: u64,
 }
 
-/// What an operator accepts of what the reconciler has stopped at.
+/// An operator's acceptance of what stops the reconciler.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub struct Acceptance {
     /// Accept that the database is older than its clusters, as after a restored backup: repairs

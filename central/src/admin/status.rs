@@ -29,7 +29,7 @@ const QUESTION: &str = "snf:eventd:heartbeat";
 
 /// In microseconds: what waits longer to be asked of Ganeti is not well.
 const LONG: i64 = 3_600_000_000;
-/// How many names are shown of many.
+/// The most names that are shown of many.
 const FEW: usize = 3;
 
 /// How to ask.
@@ -149,7 +149,7 @@ pub async fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
     }
 }
 
-/// Whether anything is done in a cluster, and what is there that nobody here knows.
+/// Adds lines about held clusters and about unknown objects in them.
 async fn held(
     ganeti: &Arc<Submitter>,
     backend: &backend::Model,

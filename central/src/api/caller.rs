@@ -188,7 +188,7 @@ enum Owner {
     Unknown,
 }
 
-/// Whether the user of a token of ours may still act in its project: for what a token was shown
+/// Returns whether the user of a token of ours may still act in its project: for what a token was shown
 /// some time ago.
 ///
 /// # Errors
@@ -197,7 +197,7 @@ pub async fn is_good(api: &Context, digest: &str) -> Result<bool, Fault> {
     Ok(matches!(look_up(api, digest).await?, Owner::Ours(_)))
 }
 
-/// Whether a user and a project are enabled, and the user is a `member` of it: users of the external
+/// Returns whether a user and a project are enabled, and the user is a `member` of it: users of the external
 /// Keystone are members of nothing here.
 ///
 /// # Errors

@@ -44,10 +44,10 @@ const MESSAGE: usize = 1 << 20;
 /// How much is read of the VNC server at once, in bytes.
 const CHUNK: usize = 64 << 10;
 
-/// How often it is looked at whether a console may stay open.
+/// The interval at which the right to an open console is checked.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// What a token stands for: where a console is, and for whom.
+/// The content of a console token: the console's place, and its user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Grant {
     place: Place,
@@ -60,7 +60,7 @@ struct Grant {
     expires_at: i64,
 }
 
-/// Where a console is.
+/// The place of a console.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
     server: i64,
@@ -99,7 +99,7 @@ fn place(server: i64, instance: &Value) -> Result<Place, Fault> {
     }
 }
 
-/// Whether a server may show its console: it runs, is not about to end, and is not suspended.
+/// Returns whether a server may show its console: it runs, is not about to end, and is not suspended.
 fn is_shown(server: &server::Model) -> bool {
     let ending = matches!(server.task.as_deref(), Some("DESTROYING" | "STOPPING"));
     server.state == STARTED && server.deleted_at.is_none() && !server.suspended && !ending
@@ -116,7 +116,7 @@ async fn find(api: &Context, caller: &Caller, id: &str) -> Result<Place, Fault> 
     locate(api, &server).await
 }
 
-/// Where the console of a server is now.
+/// Returns the place of a server's console now.
 async fn locate(api: &Context, server: &server::Model) -> Result<Place, Fault> {
     let id = server.id;
     let backend = backend::Entity::find_by_id(server.backend_id)

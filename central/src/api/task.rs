@@ -175,7 +175,7 @@ impl Begun<'_> {
     }
 }
 
-/// What a user is told whose wish was not sent.
+/// The answer to a request that was not sent.
 fn not_asked(error: &RapiError) -> Fault {
     match error {
         RapiError::Held { .. } => Fault::unavailable(

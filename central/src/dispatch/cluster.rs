@@ -11,7 +11,7 @@ use crate::ganeti::submission::Submitter;
 use crate::model::entity::backend;
 use crate::model::moment;
 
-/// How long what a cluster calls itself is good for, in microseconds, when a message comes from
+/// The time that a cluster's name is good for, in microseconds, when a message comes from
 /// elsewhere: clusters are seldom renamed, and another one may have much to say.
 const NAME: i64 = 10_000_000;
 
@@ -35,7 +35,7 @@ pub async fn apply(
     Ok(Applied::Yes)
 }
 
-/// Whether a message that names `cluster` comes from the cluster of `backend`. One that names
+/// Returns whether a message that names `cluster` comes from the cluster of `backend`. One that names
 /// none is taken for such a message.
 ///
 /// # Errors

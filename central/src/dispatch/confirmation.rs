@@ -54,7 +54,7 @@ pub async fn is_gone(
     }
 }
 
-/// Whether an object was made after a time: it has only the name of what was removed then.
+/// Returns whether an object was made after a time: it has only the name of what was removed then.
 fn is_younger(found: &Value, time: EventTime) -> bool {
     let made = found.get("ctime").and_then(Value::as_f64);
     made.is_some_and(|made| made > time.since_epoch().as_secs_f64())

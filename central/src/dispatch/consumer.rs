@@ -455,7 +455,7 @@ impl Arrival {
         Self { delivery, message }
     }
 
-    /// Whether the header of our agents says that the operation was only tried.
+    /// Returns whether the header of our agents says that the operation was only tried.
     fn is_dry_run(&self) -> bool {
         let headers = self.delivery.properties.headers().as_ref();
         let value = headers.and_then(|headers| headers.inner().get(DRY_RUN));

@@ -216,7 +216,7 @@ fn not_known(message: &OpMessage) {
         "a message about a server that we do not know");
 }
 
-/// Whether the server of a removal is gone: a removal that succeeded is believed when the cluster
+/// Returns whether the server of a removal is gone: a removal that succeeded is believed when the cluster
 /// says so as well, and one that failed may have failed since there was nothing to remove.
 async fn is_gone(
     ganeti: &Arc<Submitter>,

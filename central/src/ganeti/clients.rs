@@ -9,7 +9,7 @@ use crate::model::entity::backend;
 
 type Key = (String, String, String, Option<String>, bool);
 
-/// How long a cluster that did not answer is not asked again on behalf of a request.
+/// The time for which a cluster that did not answer is not asked again on behalf of a request.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 /// Keeps a client for each backend as long as the backend's row stays as it is.
@@ -40,7 +40,7 @@ impl Clients {
         self.timeout
     }
 
-    /// Whether this process has held the database against the cluster of a backend.
+    /// Returns whether this process has held the database against the cluster of a backend.
     pub fn is_examined(&self, backend: i64) -> bool {
         let examined = self.examined.lock();
         let examined = examined.unwrap_or_else(PoisonError::into_inner);
@@ -59,7 +59,7 @@ impl Clients {
         self.examining.lock().await
     }
 
-    /// Whether it is time to try again to examine a cluster that did not answer; notes that it
+    /// Returns whether it is time to try again to examine a cluster that did not answer; notes that it
     /// is tried now.
     pub fn may_try(&self, backend: i64) -> bool {
         let tried = self.tried.lock();

@@ -29,20 +29,20 @@ use crate::model::moment;
 
 /// The id of the only row of the installation.
 const ONLY: i64 = 1;
-/// How many numbers a stamp reserves, and how few of them may be left before the next one.
+/// The numbers that a stamp reserves, and the fewest that may be left before the next one.
 const RESERVE: i64 = 1000;
 const RESERVE_LOW: i64 = 250;
 /// A stamp is written again when it is this old, in microseconds, and something was asked since.
 const STAMP_AGE: i64 = 3_600_000_000;
-/// How long a stamp that was written may take to be seen, in microseconds.
+/// The time until a stamp that was written is seen, in microseconds.
 const STAMP_PATIENCE: i64 = 600_000_000;
-/// How long jobs on tags are waited for when an operator takes a cluster over.
+/// The time limit of jobs on tags when an operator takes a cluster over.
 const TAGS: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// The most intents that are looked up in one statement.
 const CHUNK: usize = 500;
 
-/// Why a cluster could not be examined or marked.
+/// A failure to examine or mark a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum GuardError {
     /// RAPI failed.
@@ -56,7 +56,7 @@ pub enum GuardError {
     Tags(String),
 }
 
-/// What a look at a cluster says of the database.
+/// The verdict of a look at a cluster on the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Finding {
     Good,
@@ -66,7 +66,7 @@ enum Finding {
     Foreign(String),
 }
 
-/// What the database has to be held against.
+/// The things that the database is held against.
 struct Known<'a> {
     installation: &'a installation::Model,
     mark: Option<&'a cluster_mark::Model>,
@@ -188,7 +188,7 @@ pub async fn installation(database: &DatabaseConnection) -> Result<installation:
         .ok_or_else(|| DbErr::RecordNotFound("the row of the installation".to_owned()))
 }
 
-/// Why nothing is repaired or created; none: all is well.
+/// Returns the reason that nothing is repaired or created; none: all is well.
 ///
 /// # Errors
 /// The database fails.
@@ -197,7 +197,7 @@ pub async fn restored(database: &DatabaseConnection) -> Result<Option<String>, D
     Ok(row.and_then(|row| row.hold))
 }
 
-/// Why nothing is done in a cluster; none: all is well.
+/// Returns the reason that nothing is done in a cluster; none: all is well.
 ///
 /// # Errors
 /// The database fails.
@@ -316,7 +316,7 @@ async fn mark_cluster(
     Ok(())
 }
 
-/// Where a stamp is written.
+/// The destination of a stamp.
 pub struct Place<'a> {
     pub database: &'a DatabaseConnection,
     pub naming: &'a Naming,
@@ -430,7 +430,7 @@ impl Place<'_> {
             .await
     }
 
-    /// Whether the database has anything in the cluster: one that it does not use is not written
+    /// Returns whether the database has anything in the cluster: one that it does not use is not written
     /// to.
     async fn is_used(&self) -> Result<bool, DbErr> {
         let servers = server::Entity::find()

@@ -89,7 +89,7 @@ pub fn tell(job: &Value, cluster: &str) -> Vec<Told> {
         .collect()
 }
 
-/// Whether `result` is that of a creation that was refused since the cluster has an instance of
+/// Returns whether `result` is that of a creation that was refused since the cluster has an instance of
 /// this name: `[exception, [text, code]]` with `errors.ECODE_EXISTS`.
 pub fn name_is_taken(result: &Value) -> bool {
     result.pointer("/1/1").and_then(Value::as_str) == Some("already_exists")

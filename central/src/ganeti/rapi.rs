@@ -65,7 +65,7 @@ pub enum RapiError {
 }
 
 impl RapiError {
-    /// Whether another attempt can only end the same: the call itself is wrong, or there is
+    /// Returns whether another attempt can only end the same: the call itself is wrong, or there is
     /// nothing that it could be about. Wrong credentials, a queue that is drained or full, and
     /// whatever else Ganeti answers with 5xx, are put right by an operator.
     pub fn is_permanent(&self) -> bool {

@@ -142,7 +142,7 @@ impl Submitter {
         Ok(held)
     }
 
-    /// Why nothing that has a name in Ganeti may be made now; none: it may.
+    /// Returns the reason that nothing with a name in Ganeti may be made now; none: it may.
     ///
     /// The numbers in names are safe to give out when the database was held against its clusters:
     /// against all that answer, and one at least.
@@ -312,7 +312,7 @@ impl Submitter {
         Ok(None)
     }
 
-    /// Whether nothing was ever made of a server: its creation was not sent, or was refused. An
+    /// Returns whether nothing was ever made of a server: its creation was not sent, or was refused. An
     /// instance of its name, if there is one, has nothing to do with it.
     async fn was_never_made(&self, server: i64, rapi: &Rapi) -> Result<bool, AttemptError> {
         let servers = std::iter::once(server);

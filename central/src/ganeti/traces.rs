@@ -1,4 +1,4 @@
-//! What a cluster shows of the databases that use it: the numbers in names, the marks of intents
+//! Traces in a cluster of the databases that use it: the numbers in names, the marks of intents
 //! in jobs, the stamps among its tags.
 
 use serde::Deserialize;
@@ -19,7 +19,7 @@ pub struct Asked {
     pub created_at: i64,
 }
 
-/// What was found in one look at a cluster.
+/// The traces that one look at a cluster found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Traces {
     /// The highest numbers in names of what is there.

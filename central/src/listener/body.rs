@@ -20,7 +20,7 @@ const SLOWEST: u64 = 1024;
 #[error("the body did not come in time")]
 struct TooLate;
 
-/// Whether the body of a request, which has this as an extension, was given up.
+/// True if the body of a request, which has this as an extension, was given up.
 #[derive(Debug, Clone, Default)]
 pub struct Late(Arc<AtomicBool>);
 

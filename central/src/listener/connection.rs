@@ -24,7 +24,7 @@ use super::{Limits, RequestService};
 
 /// The longest header of a request, in bytes, which is also what a connection may buffer.
 const HEADER: usize = 32 << 10;
-/// How long the rest of a header may take, and the rest of a body, once the service is to stop.
+/// The time limits of the rest of a header, and of a body, once the service is to stop.
 const LAST_HEADER: Duration = Duration::from_millis(500);
 const LAST_BODY: Duration = Duration::from_secs(1);
 

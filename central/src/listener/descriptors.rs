@@ -2,10 +2,10 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// What is kept for all else: standard streams, the runtime, the metrics, calls of Ganeti, the
+/// Descriptors that are kept for all else: standard streams, the runtime, the metrics, calls of Ganeti, the
 /// broker.
 const RESERVE: u64 = 48;
-/// How many descriptors one connection to a database takes: an `SQLite` file has a log and an
+/// Descriptors that one connection to a database takes: an `SQLite` file has a log and an
 /// index beside it.
 const PER_DATABASE_CONNECTION: u64 = 3;
 /// The fewest connections that are served however few descriptors there are.
@@ -35,7 +35,7 @@ pub fn raise() -> u64 {
     }
 }
 
-/// How many connections fit into `limit` descriptors, of the `wanted` ones.
+/// Returns the number of connections that fit into `limit` descriptors, of the `wanted` ones.
 pub fn connections(limit: u64, wanted: usize, database_connections: u32) -> usize {
     let reserve = RESERVE
         .saturating_add(u64::from(database_connections).saturating_mul(PER_DATABASE_CONNECTION));

@@ -29,36 +29,36 @@ use crate::metrics;
 
 pub use self::table::share;
 
-/// How long nothing is accepted after accepting failed.
+/// The pause after accepting failed.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often a lasting trouble is logged.
+/// The interval at which a lasting trouble is logged.
 const REMIND: Duration = Duration::from_secs(60);
-/// How long there has to be no trouble until it is said to be over.
+/// The time without trouble until it is said to be over.
 const CALM: Duration = Duration::from_secs(5);
-/// How many may be told at once that there is no room for them, and how long that may take.
+/// The most connections that are answered at once that there is no room, and the time limit of that.
 const REFUSALS: usize = 16;
 const REFUSAL: Duration = Duration::from_secs(1);
-/// How many connections that were told to end may still be there when another one is taken.
+/// The most connections that were told to end and may still be there when another one is taken.
 const EXCESS: usize = 8;
 
-/// How much connections may take.
+/// The limits on connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// The most connections at once.
     pub most: usize,
     /// The most of one address, or of one IPv6 network of 64 bits.
     pub per_address: usize,
-    /// How long a header may take.
+    /// The time limit of a header.
     pub header: Duration,
-    /// How long a body may stand still.
+    /// The time that a body may stand still.
     pub body: Duration,
-    /// How long a connection may do nothing between two requests.
+    /// The time that a connection may be idle between two requests.
     pub idle: Duration,
-    /// How long the other side may take nothing of what is sent.
+    /// The time that the other side may take nothing of what is sent.
     pub send: Duration,
 }
 
-/// What answers requests; always ready.
+/// The service behind the listener; always ready.
 pub trait RequestService:
     tower::Service<Request, Response = Response, Error = Infallible, Future: Send>
     + Clone
@@ -167,7 +167,7 @@ pub async fn serve<S: RequestService>(
     while connections.join_next().await.is_some() {}
 }
 
-/// Whether accepting failed for the connection alone: the next one may be good (accept(2)).
+/// Returns whether accepting failed for the connection alone: the next one may be good (accept(2)).
 fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -194,7 +194,7 @@ async fn refuse(mut tcp: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// What is wrong with the listener: said at once, then now and then, and when it is over.
+/// The trouble of the listener: logged at once, then now and then, and when it is over.
 #[derive(Debug, Default)]
 struct Trouble {
     since: Option<Instant>,

@@ -17,7 +17,7 @@ use super::table::Place;
 pub struct Stream {
     tcp: TcpStream,
     place: Arc<Place>,
-    /// How long the other side may take none of what is sent.
+    /// The time that the other side may take none of what is sent.
     patience: Duration,
     /// Runs while something waits to be sent.
     stuck: Option<Pin<Box<Sleep>>>,

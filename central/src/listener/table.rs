@@ -15,7 +15,7 @@ use crate::metrics;
 const SLOW_HEADER: Duration = Duration::from_secs(1);
 const SLOW_BODY: Duration = Duration::from_secs(5);
 
-/// How far a connection is.
+/// The phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
@@ -49,7 +49,7 @@ impl Phase {
     }
 }
 
-/// What is known of one connection.
+/// The state of one connection.
 #[derive(Debug)]
 pub struct State {
     phase: AtomicU8,
@@ -114,7 +114,7 @@ impl State {
         changed
     }
 
-    /// Whether it can be ended without taking an answer from anybody; the longer the sooner.
+    /// Returns whether it can be ended without taking an answer from anybody; the longer the sooner.
     fn spare(&self, now: Instant) -> Option<(Phase, Instant)> {
         let phase = self.phase();
         let since = self.since();
@@ -129,7 +129,7 @@ impl State {
     }
 }
 
-/// Whose share of the connections one counts against: an IPv6 user has 64 bits of addresses.
+/// The peer whose share of the connections one counts against: an IPv6 user has 64 bits of addresses.
 pub fn share(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -140,7 +140,7 @@ pub fn share(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Why there is no room for a connection.
+/// The reason that there is no room for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
     /// There are as many as there may be, and all are busy.
@@ -233,7 +233,7 @@ impl Table {
         Ok((place, made_room))
     }
 
-    /// How many there are beyond the limit: told to end, and not gone yet.
+    /// Returns the number of connections beyond the limit: told to end, and not gone yet.
     pub fn excess(&self) -> usize {
         self.inner().connections.len().saturating_sub(self.most)
     }

@@ -52,7 +52,7 @@ impl Ids {
         Self::of(self.values().map(|value| value.saturating_add(more)))
     }
 
-    /// Whether no number is above that of `other`.
+    /// Returns whether no number is above that of `other`.
     pub fn is_within(self, other: Self) -> bool {
         let pairs = self.values().into_iter().zip(other.values());
         pairs.into_iter().all(|(own, limit)| own <= limit)

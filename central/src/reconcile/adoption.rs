@@ -26,7 +26,7 @@ use crate::model::{database, moment};
 /// The state of a disk that a server has.
 const IN_USE: &str = "IN_USE";
 
-/// Why an instance is not adopted or removed.
+/// A refusal to adopt or remove an instance.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptionError {
     /// RAPI failed.
@@ -50,7 +50,7 @@ fn refused<T>(reason: impl Into<String>) -> Result<T, AdoptionError> {
     Err(AdoptionError::Refused(reason.into()))
 }
 
-/// What a server is made of.
+/// The parts of a server.
 pub struct Adoption<'a> {
     /// The name of the instance.
     pub instance: &'a str,
@@ -64,13 +64,13 @@ pub struct Adoption<'a> {
     pub name: Option<&'a str>,
 }
 
-/// What became of it.
+/// The result of an adoption.
 #[derive(Debug)]
 pub struct Adopted {
     pub server_id: i64,
     pub flavor: String,
     pub image: String,
-    /// What was left out, and why.
+    /// The parts that were left out, each with the reason.
     pub notes: Vec<String>,
 }
 

@@ -28,7 +28,7 @@ pub struct Look {
     /// The servers that the cluster or the database has.
     pub servers: usize,
     pub differences: Vec<Difference>,
-    /// What the cluster shows of the databases that use it.
+    /// The cluster's traces of the databases that use it.
     pub traces: Traces,
 }
 

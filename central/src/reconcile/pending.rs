@@ -65,7 +65,7 @@ pub async fn submit(ganeti: &Arc<Submitter>) -> Result<(), DbErr> {
     Ok(())
 }
 
-/// Whether an intent is given up: another attempt can only end the same, or the cluster has
+/// Returns whether an intent is given up: another attempt can only end the same, or the cluster has
 /// refused it for long. One that cannot be reached, or is held, is waited for.
 fn is_hopeless(row: &intent_row::Model, error: &RapiError) -> bool {
     let age = moment::now().saturating_sub(row.created_at);

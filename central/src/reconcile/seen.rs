@@ -39,7 +39,7 @@ pub struct Seen {
     pub networks: BTreeMap<i64, Network>,
     /// The names of all node groups.
     pub groups: BTreeSet<String>,
-    /// What the cluster shows of the databases that use it.
+    /// The cluster's traces of the databases that use it.
     pub traces: Traces,
 }
 

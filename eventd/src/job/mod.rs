@@ -100,7 +100,7 @@ pub fn events(job: &Job<'_>, told: Option<&Told>, context: &mut Context<'_>) -> 
     entries
 }
 
-/// Whether the message is about an opcode that is only tried. Any opcode can be; a dispatcher that
+/// Returns whether the message is about an opcode that is only tried. Any opcode can be; a dispatcher that
 /// is asked whether we are alive asks so.
 fn is_dry_run(input: &Input, message: &Message) -> bool {
     input.get("dry_run") == &Value::Bool(true) && !matches!(message, Message::Heartbeat(_))

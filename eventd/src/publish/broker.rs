@@ -60,7 +60,7 @@ const SEQ: &str = "x-seq";
 /// The header of a message about an operation that was only tried.
 const DRY_RUN: &str = "x-dry-run";
 
-/// How long the answer to one message is waited for that is sent alone.
+/// The time limit of the answer to a message that is sent alone.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// The broker gives back what no queue wants.
@@ -69,16 +69,16 @@ const MANDATORY: BasicPublishOptions = BasicPublishOptions {
     immediate: false,
 };
 
-/// What became of messages that were published one after the other.
+/// The result of publishing messages one after the other.
 #[derive(Debug)]
 pub(super) struct InTurn {
     /// So many of the first were taken.
     pub taken: usize,
-    /// Why the next one was not; `None` if all were.
+    /// The reason that the next one was not published; `None` if all were.
     pub stop: Option<Stop>,
 }
 
-/// Why a message was not taken.
+/// The reason that a message was not taken.
 #[derive(Debug)]
 pub(super) enum Stop {
     /// No queue wanted it.
@@ -334,7 +334,7 @@ impl Link {
         }
     }
 
-    /// Whether messages can be published still.
+    /// Returns whether messages can be published still.
     pub fn is_open(&self) -> bool {
         self.connection.status().connected() && self.channel.status().connected()
     }
@@ -366,7 +366,7 @@ async fn confirming_channel(connection: &Connection) -> Result<Channel, Refusal>
     Ok(channel)
 }
 
-/// What the broker said of the message with this number.
+/// Returns the broker's answer to the message with this number.
 fn reply(confirmation: lapin::Result<Confirmation>, seq: u64) -> Result<Reply, Refusal> {
     let number = |returned: Option<lapin::message::BasicReturnMessage>| {
         returned.map(|message| seq_of(&message.properties).unwrap_or(seq))

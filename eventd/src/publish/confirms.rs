@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use super::Refusal;
 
-/// What becomes of a message: `Ok` if the broker said something of it; else why it never will.
+/// The result for a message: `Ok` with the broker's answer; else the reason that none will come.
 pub type Confirm = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
 
-/// What the broker says of a message.
+/// The broker's answer to a message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reply {
     /// A queue did not take it (`basic.nack`); others may have.

@@ -33,10 +33,10 @@ const BATCH_BYTES: usize = 1 << 20;
 /// So many jobs are remembered of a key; then the oldest are forgotten.
 const JOBS_LIMIT: usize = 20_000;
 
-/// What a file takes of the disk, at least.
+/// The least space that a file takes of the disk.
 const BLOCK: u64 = 4096;
 
-/// How much may be kept in a folder.
+/// The bounds of a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes of the disk.
@@ -47,7 +47,7 @@ pub struct Bounds {
     pub age: Duration,
 }
 
-/// What a message is about, for log lines.
+/// The subject of a message, for log lines.
 #[derive(Debug, Default, Deserialize)]
 pub struct Subject {
     /// The Ganeti job.
@@ -67,7 +67,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// What this message is about, as far as its body says.
+    /// Returns the subject of this message, as far as its body says.
     pub fn of(entry: &Entry) -> Self {
         serde_json::from_str(entry.body.get()).unwrap_or_default()
     }
@@ -112,7 +112,7 @@ struct Line {
     nics: HashMap<String, FileName>,
 }
 
-/// What became of messages that were to be kept.
+/// The result of keeping messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Keeping {
     /// Written.
@@ -124,7 +124,7 @@ pub struct Keeping {
 }
 
 impl Kept {
-    /// What is kept in this folder of an outbox; the oldest of a key is tried again after
+    /// Opens this folder of an outbox; the oldest message of a key is tried again after
     /// `first_pause`, then twice as late each time, up to `longest_pause`.
     ///
     /// # Errors
@@ -181,19 +181,19 @@ impl Kept {
         Ok(())
     }
 
-    /// Whether messages with this key are here.
+    /// Returns whether messages with this key are here.
     pub fn has(&self, key: &RoutingKey) -> bool {
         self.lines.contains_key(key)
     }
 
-    /// Whether a message about this job is among those with this key.
+    /// Returns whether a message about this job is among those with this key.
     pub fn has_job(&self, key: &RoutingKey, job: u64) -> bool {
         self.lines
             .get(key)
             .is_some_and(|line| line.jobs.contains(&job))
     }
 
-    /// How many messages there are.
+    /// Returns the number of messages.
     pub fn messages(&self) -> usize {
         let counts = self.lines.values().flat_map(|line| line.files.values());
         counts.fold(0, |sum, count| sum.saturating_add(*count))

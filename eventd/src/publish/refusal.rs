@@ -1,8 +1,8 @@
-//! Why a broker did not take a message, and what follows from it.
+//! Refusals of a broker, and their consequences.
 
 use std::fmt;
 
-/// Why a message was not confirmed.
+/// The reason that a message was not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// An exception of AMQP 0-9-1, section 1.2 of its reference: the broker closed the channel

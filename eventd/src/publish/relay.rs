@@ -43,17 +43,17 @@ const PROBES: usize = 100;
 /// Parked messages are tried again after this, then twice as late each time.
 const PARKED_PAUSE: Duration = Duration::from_secs(5);
 
-/// What a queue or the broker refused is tried again after this, then twice as late each time.
+/// The first pause before a refused message is tried again; each next one is twice as long.
 const REFUSED_PAUSE: Duration = Duration::from_millis(250);
 
-/// What a relay is told at its beginning.
+/// The settings of a relay.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Who sends: `node1.gnt.lab/snf-ganeti-eventd`.
+    /// The sender: `node1.gnt.lab/snf-ganeti-eventd`.
     pub origin: String,
-    /// How many messages may be under way without a confirm.
+    /// The most messages under way without a confirm.
     pub window: usize,
-    /// How much is kept of what cannot be delivered.
+    /// The bounds of what is kept undelivered.
     pub bounds: Bounds,
     /// The longest pause before what no queue wanted is tried again.
     pub parked_pause: Duration,
@@ -105,7 +105,7 @@ pub struct Relay {
     alone: Option<(EventId, u32)>,
     /// The longest body that the broker takes, as far as it has said so.
     size_limit: Option<usize>,
-    /// Whether the broker has taken something over this connection.
+    /// True if the broker has taken something over this connection.
     proven: bool,
     /// Parked files whose first message is under way, to see whether there is a queue now.
     probes: BTreeSet<FileName>,
@@ -153,7 +153,7 @@ struct Turn {
     work: BoxFuture<'static, InTurn>,
 }
 
-/// What becomes of a message that the broker refused.
+/// The fate of a message that the broker refused.
 enum Sentence {
     /// It is sent again.
     Again,
@@ -339,12 +339,12 @@ impl Relay {
         self.parked.hurry(Instant::now());
     }
 
-    /// Whether the broker has taken something over this connection.
+    /// Returns whether the broker has taken something over this connection.
     pub fn is_proven(&self) -> bool {
         self.proven
     }
 
-    /// Whether the connection, if there is one, takes messages still: an exception on a channel
+    /// Returns whether the connection, if there is one, takes messages still: an exception on a channel
     /// on which something was only tried does not concern it.
     pub fn is_open(&self) -> bool {
         self.link.as_ref().is_some_and(Link::is_open)
@@ -692,7 +692,7 @@ impl Relay {
         });
     }
 
-    /// What was tried again is done.
+    /// Ends a trial of kept messages.
     fn end_turn(&mut self, done: InTurn) {
         let Some(turn) = self.turn.take() else { return };
         let now = Instant::now();
@@ -1186,7 +1186,7 @@ impl Relay {
     }
 }
 
-/// What [`keep_answered`] did.
+/// The result of [`keep_answered`].
 struct KeptAnswers {
     kept: u64,
     dropped: u64,

@@ -1,4 +1,4 @@
-//! Which byte may come next in a JSON object (RFC 8259), one after the other.
+//! The grammar of a JSON object (RFC 8259), byte by byte.
 //!
 //! Strings are taken more liberally than the RFC has them: any byte may be in them, and any may
 //! follow a backslash. Who writes them quotes what others have said.
@@ -26,7 +26,7 @@ enum Container {
     Array,
 }
 
-/// What the next byte is to belong to.
+/// The element that the next byte has to belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     /// A name, or the end of the object that has just begun.
@@ -109,12 +109,12 @@ impl Grammar {
         }
     }
 
-    /// Whether the object's own closing brace has come.
+    /// Returns whether the object's own closing brace has come.
     pub(super) fn is_complete(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Whether the place is inside of a string.
+    /// Returns whether the place is inside of a string.
     pub(super) fn is_in_string(&self) -> bool {
         matches!(self.next, Expected::InString { .. })
     }
@@ -173,7 +173,7 @@ impl Grammar {
 mod tests {
     use super::*;
 
-    /// How many bytes of an object are taken; its length and one more if it is complete.
+    /// Returns the number of bytes of an object that are taken; its length and one more if it is complete.
     fn taken(text: &str) -> usize {
         let bytes = text.as_bytes();
         assert_eq!(bytes[0], b'{');

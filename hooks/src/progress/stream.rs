@@ -1,7 +1,7 @@
 //! JSON objects out of a stream of bytes that may be split anywhere, and that has other text in
 //! it: what an OS definition runs writes to the same pipe.
 //!
-//! What begins with a brace is an object only as long as every byte of it can belong to one: a
+//! Text that begins with a brace is an object only as long as every byte of it can belong to one: a
 //! stray brace or quote in a text does not swallow the objects after it.
 
 use super::grammar::Grammar;
@@ -32,13 +32,13 @@ pub enum Piece {
 #[derive(Debug, Default)]
 pub struct Splitter {
     held: Vec<u8>,
-    /// Where the object that is under way is; none between objects.
+    /// The place in the object that is under way; none between objects.
     grammar: Option<Grammar>,
     /// Nothing but blanks has come in this line, inside of an object.
     line: LineStart,
 }
 
-/// How far the beginning of a line is away.
+/// The distance from the beginning of a line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum LineStart {
     /// Something else has come in this line.
@@ -128,7 +128,7 @@ impl Splitter {
         }
     }
 
-    /// What is held is no object: its brace is text, and the rest is looked at again.
+    /// Rejects the held bytes: their brace is text, and the rest is scanned again.
     fn give_up(&mut self, pieces: &mut Vec<Piece>, again: &mut Vec<u8>) {
         self.grammar = None;
         again.extend(self.held.drain(1..).rev());

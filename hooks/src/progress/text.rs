@@ -1,9 +1,9 @@
 //! A JSON object whose strings have bytes in them that JSON forbids → one that is JSON.
 //!
-//! Who tells of an error quotes what others have said: names of files in another encoding, lines of
+//! A message about an error quotes others: names of files in another encoding, lines of
 //! a log, escape sequences for a terminal. The message counts more than such a byte.
 
-/// What stands for what is no text (U+FFFD).
+/// The replacement for bytes that are no text (U+FFFD).
 const REPLACEMENT: &str = "\u{fffd}";
 
 /// The object with whatever is no text in its strings replaced or escaped.

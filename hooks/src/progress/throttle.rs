@@ -1,4 +1,4 @@
-//! How many messages leave, and when: errors at once, of the others at most five a second, and
+//! The rate of messages: errors leave at once, of the others at most five a second, and
 //! always the last.
 
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ const ERROR: &str = "image-error";
 /// The kind that is kept longer than others.
 const WARNING: &str = "image-warning";
 
-/// Whether a message leaves before all others and is never dropped.
+/// Returns whether a message leaves before all others and is never dropped.
 pub(super) fn is_urgent(message: &ProgressMessage) -> bool {
     message.kind == ERROR
 }

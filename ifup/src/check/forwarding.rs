@@ -9,10 +9,10 @@ use agents::netlink::Neighbour;
 use crate::record::Record;
 use crate::step::Step;
 
-/// How many addresses are named; of the others only the number is given.
+/// The most addresses that are named; of the others only the number is given.
 const NAMED: usize = 3;
 
-/// What is wrong with the forwarding entries of a NIC.
+/// Returns the faults of the forwarding entries of a NIC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Misplaced {
     /// Addresses that are not the guest's are behind its port, in the table of this bridge.
@@ -76,7 +76,7 @@ impl Misplaced {
     }
 }
 
-/// What is wrong with all entries of all bridges, by NIC.
+/// Returns the faults of all entries of all bridges, by NIC.
 pub fn misplaced<'a>(records: &'a [Record], entries: &[Neighbour]) -> Vec<(&'a Record, Misplaced)> {
     // Many NICs and many entries: each is looked up, not searched for.
     let by_port: BTreeMap<u32, (usize, Vec<MacAddr>)> = records

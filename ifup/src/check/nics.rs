@@ -32,7 +32,7 @@ struct Kernel {
     sets: BTreeMap<(Table, String), Vec<Element>>,
 }
 
-/// What an operator is to know of NICs that are as they should be, one line each.
+/// Returns notes about NICs that are as they should be, one line each.
 ///
 /// # Errors
 /// The folder of records cannot be read.
@@ -297,7 +297,7 @@ impl Kernel {
         Ok(found)
     }
 
-    /// What the bridge of a guest does with what it hears from it, now.
+    /// Returns the treatment that the guest's bridge gives to its frames, now.
     fn live_port(
         &mut self,
         interface: &str,

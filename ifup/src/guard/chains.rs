@@ -633,7 +633,7 @@ fn ip4_own() -> GuardChain {
     payload4(chain).accept("its own address", Vec::new()).chain
 }
 
-/// What only routers send.
+/// Messages that only routers send.
 fn routers4(mut chain: Builder) -> Builder {
     for (reason, kind) in [("ICMP redirect", 5), ("ICMP router advertisement", 9)] {
         chain = chain.drop(
@@ -644,7 +644,7 @@ fn routers4(mut chain: Builder) -> Builder {
     chain
 }
 
-/// What is behind an authentication header or in a tunnel.
+/// Headers behind an authentication header or in a tunnel.
 fn payload4(chain: Builder) -> Builder {
     tunnels::dispatch(headers::behind_ah(chain))
 }

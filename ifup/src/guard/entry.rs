@@ -92,7 +92,7 @@ impl Reserved {
 }
 
 impl Guard {
-    /// Whether the guest cannot send from whatever MAC address it likes.
+    /// Returns whether the guest cannot send from whatever MAC address it likes.
     pub fn limits_mac(&self) -> bool {
         matches!(self.scope, Scope::All | Scope::AnyIp) || self.mac_prefix.is_some()
     }

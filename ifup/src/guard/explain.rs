@@ -201,7 +201,7 @@ fn ipv6_transport(packet: &[u8]) -> Option<(u8, Option<usize>)> {
     }
 }
 
-/// Where the first extension header of this number is, from the IPv6 header on, as
+/// Returns the place of the first extension header of this number, from the IPv6 header on, as
 /// `ipv6_find_hdr` looks for it.
 fn extension(packet: &[u8], wanted: u8) -> Option<usize> {
     let mut next = *packet.get(6)?;

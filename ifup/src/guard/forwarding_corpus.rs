@@ -1,4 +1,4 @@
-//! What a guest might send to get another's address behind its own port in a bridge's forwarding
+//! Frames that a guest might send to get another's address behind its own port in a bridge's forwarding
 //! table, or to fill the table: for tests, and to try a node's bridges with. None of these frames
 //! passes, but most of them do not pass a bridge without a guard either: what is judged is what
 //! the bridge has learned.

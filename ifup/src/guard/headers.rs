@@ -95,7 +95,7 @@ fn back(comment: &'static str, mut statements: Vec<Statement>) -> GuardRule {
     }
 }
 
-/// What may not follow a fragment header: another part of the chain would hide behind it.
+/// Headers that may not follow a fragment header: another part of the chain would hide behind it.
 fn no_upper_layer(field: Field) -> Statement {
     known(&[field], sets::EXTENSIONS)
 }

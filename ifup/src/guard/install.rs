@@ -165,7 +165,7 @@ pub fn is_whole(nftables: &mut Nftables, profiles: &[Named], table: Table) -> Re
 /// Returns how the profiles of a table's rules, as they are in the kernel, tell answers.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's answer.
 pub fn tracking_of(nftables: &mut Nftables, table: Table) -> Result<Option<Tracking>> {
     let rules = nftables.rules(table)?;
     let of_profiles = rules

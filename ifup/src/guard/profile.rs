@@ -25,7 +25,7 @@ pub struct Profile {
     pub udp: Vec<u16>,
 }
 
-/// How a table's rules tell answers from what nobody has asked for.
+/// The means by which a table's rules tell answers from unsolicited packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tracking {

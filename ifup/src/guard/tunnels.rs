@@ -1,4 +1,4 @@
-//! What comes out of a tunnel where a host ends it: no guest is a server or a router there
+//! Packets that come out of a tunnel where a host ends it: no guest is a server or a router there
 //! either.
 //!
 //! IPv4 and IPv6 in either, GRE with any of its options (RFC 2784, RFC 2890) and Ethernet in

@@ -32,7 +32,7 @@ const fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     }
 }
 
-/// Which frames are heard, in the kernel's classic filter language (linux/filter.h).
+/// The frames that are heard, in the kernel's classic filter language (linux/filter.h).
 const FILTER: [libc::sock_filter; 10] = {
     use libc::{BPF_ABS, BPF_B, BPF_H, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET};
     let equal = BPF_JMP | BPF_JEQ | BPF_K;
@@ -55,7 +55,7 @@ impl ClaimSocket {
     /// Hears what comes in by an interface.
     ///
     /// # Errors
-    /// What the kernel says: the interface is gone, the capability CAP_NET_RAW is not there, or
+    /// The kernel refuses: the interface is gone, the capability CAP_NET_RAW is not there, or
     /// the kernel is older than 4.20.
     pub fn open(interface: u32) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;

@@ -62,7 +62,7 @@ pub(super) fn plan(
     plan.steps.push(Step::Up);
 }
 
-/// How the bridge knows where the guest is.
+/// The way by which the bridge knows the guest's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     /// The guest has one MAC address, whose place is fixed; the bridge learns nothing from it.

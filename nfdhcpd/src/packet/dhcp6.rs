@@ -300,7 +300,7 @@ pub struct ListedOption {
 }
 
 impl ListedOption {
-    /// How long it is with its header and the first so many items.
+    /// Returns its length with its header and the first so many items.
     fn length(&self, items: usize) -> usize {
         4 + self.items.iter().take(items).map(Vec::len).sum::<usize>()
     }

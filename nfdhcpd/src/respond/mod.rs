@@ -149,7 +149,7 @@ impl Kind {
 #[derive(Debug, Default)]
 pub struct Scratch {
     options: OptionList,
-    /// What the last answer had no room for.
+    /// The items that the last answer had no room for.
     pub omissions: Vec<Omission>,
 }
 

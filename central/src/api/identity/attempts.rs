@@ -1,4 +1,4 @@
-//! How often passwords may be tried.
+//! Limits on password attempts.
 //!
 //! Each attempt is counted before the password is looked at, and forgiven if it was right: of any
 //! number at once no more are looked at than are free. It counts for the user at the address that
@@ -20,16 +20,16 @@ use tokio::time::timeout_at;
 
 use crate::listener::share;
 
-/// How many entries are remembered; those with the fewest wrong passwords, and then the oldest,
+/// The most entries of the table; those with the fewest wrong passwords, and then the oldest,
 /// go first.
 const ENTRIES: usize = if cfg!(test) { 3_000 } else { 30_000 };
-/// How many addresses that a right password came from are remembered, and for how long.
+/// The most addresses that a right password came from, and the time they are remembered for.
 const KNOWN: usize = if cfg!(test) { 1_000 } else { 10_000 };
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long an attempt waits for others, of which each may turn out to be right.
+/// The time that an attempt waits for others, of which each may turn out to be right.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What attempts count for; the keys are hashes, so that long names take no memory.
+/// A key that attempts are counted by; it is a hash, so that long names take no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Scope {
     /// A user at an address.
@@ -43,7 +43,7 @@ enum Scope {
 }
 
 impl Scope {
-    /// How many attempts are free, and after how long one more is.
+    /// The number of free attempts, and the time after which one more is free.
     const fn limit(self) -> (u32, Duration) {
         match self {
             Self::Pair => (10, Duration::from_secs(6)),
@@ -86,7 +86,7 @@ impl Account {
     }
 }
 
-/// What a name stands for: one user has one count, by whatever name it is asked for.
+/// The identity behind a name: one user has one count, by whatever name it is asked for.
 #[derive(Debug, Clone, Copy)]
 pub enum Subject<'a> {
     /// The id of a user that there is.
@@ -142,7 +142,7 @@ impl Inner {
             .map_or(unused, |account| account.at(now, interval))
     }
 
-    /// Whether one more is free.
+    /// Returns whether one more is free.
     fn check(&self, key: Key, now: Instant) -> Result<(), Refusal> {
         let (free, interval) = key.scope.limit();
         let account = self.account(key, now);

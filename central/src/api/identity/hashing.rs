@@ -12,9 +12,9 @@ use crate::api::fault::Fault;
 
 /// The most hashes at once, however many processors there are.
 const MOST: usize = 8;
-/// How many may wait, for each that is being made.
+/// The most that wait, for each that is being made.
 const WAITING: usize = 64;
-/// How long one may wait.
+/// The longest wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One place for each hash that may be made at once, and the queue in front of them.
@@ -36,7 +36,7 @@ impl Default for Hashing {
 }
 
 impl Hashing {
-    /// Whether `password` is the one that was hashed; takes as long without a hash.
+    /// Returns whether `password` is the one that was hashed; takes as long without a hash.
     ///
     /// # Errors
     /// 503: too many wait already, or this one has waited too long; nothing was hashed.

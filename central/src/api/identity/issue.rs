@@ -20,7 +20,7 @@ use crate::model::entity::token::NEVER;
 use crate::model::entity::{token, user};
 use crate::model::{database, moment};
 
-/// How many digests one statement may name.
+/// The most digests that one statement names.
 const AT_ONCE: usize = 500;
 
 /// A token as it is told to its owner, once.

@@ -123,7 +123,7 @@ pub async fn check(
     })
 }
 
-/// What a token that `caller` asks about was given for: one of their own, or, for an administrator
+/// Returns the identity of a token that `caller` asks about: one of their own, or, for an administrator
 /// of the cloud, anybody's.
 ///
 /// # Errors

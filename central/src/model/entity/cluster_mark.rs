@@ -1,4 +1,4 @@
-//! What this database left in a cluster, and which cluster it is.
+//! The marks that this database left in a cluster, and the cluster's identity.
 
 use sea_orm::entity::prelude::*;
 
@@ -17,7 +17,7 @@ pub struct Model {
     pub stamped_intent: i64,
     /// Jobs up to this one need no intent here: an operator has accepted them
     pub accepted_job: i64,
-    /// Why nothing is done in this cluster: another database uses it, or it is another cluster
+    /// The reason that nothing is done in this cluster: another database uses it, or it is another cluster
     #[sea_orm(column_type = "Text", nullable)]
     pub hold: Option<String>,
 }

@@ -13,7 +13,7 @@ pub struct Model {
     pub uuid: String,
     /// Grows with every stamp that is written to a cluster
     pub generation: i64,
-    /// Why nothing is repaired or created: the database is older than a cluster
+    /// The reason that nothing is repaired or created: the database is older than a cluster
     #[sea_orm(column_type = "Text", nullable)]
     pub hold: Option<String>,
     pub held_since: Option<i64>,

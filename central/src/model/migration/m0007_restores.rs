@@ -1,4 +1,4 @@
-//! What shows that a database is older than its clusters, or not the only one that uses them.
+//! Tables that show a database to be older than its clusters, or not the only one that uses them.
 
 use sea_orm_migration::prelude::*;
 

@@ -27,11 +27,11 @@ pub struct Guest {
     pub interface: String,
     /// Frames, and what is to become of each.
     pub cases: Vec<Case>,
-    /// Where it is.
+    /// The guest's place.
     pub link: GuestLink,
 }
 
-/// Where a guest is.
+/// The place of a guest.
 #[derive(Debug)]
 pub enum GuestLink {
     /// Behind a router: the MAC address of the host's end.
@@ -40,7 +40,7 @@ pub enum GuestLink {
     Bridged(LivePort),
 }
 
-/// What a live bridge does with what it hears from a guest.
+/// The treatment that a live bridge gives to the frames of a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LivePort {
     /// The guest's MAC addresses.

@@ -15,7 +15,7 @@ const PIECE: usize = 255;
 #[derive(Debug, Default)]
 pub struct OptionList {
     data: Vec<u8>,
-    /// Where the items end in `data`.
+    /// The ends of the items in `data`.
     items: Vec<usize>,
     /// Code, and where the option's items end in `items`.
     ends: Vec<(u8, usize)>,
@@ -26,9 +26,9 @@ pub struct OptionList {
 struct ListedOption<'a> {
     code: u8,
     data: &'a [u8],
-    /// Where the first item begins in `data`.
+    /// The beginning of the first item in `data`.
     start: usize,
-    /// Where the items end in `data`; never empty.
+    /// The ends of the items in `data`; never empty.
     items: &'a [usize],
 }
 
@@ -46,7 +46,7 @@ impl<'a> ListedOption<'a> {
         })
     }
 
-    /// How long the first so many items are with their headers.
+    /// Returns the length of the first so many items with their headers.
     fn encoded_length(self, items: usize) -> usize {
         let mut pieces = Pieces::default();
         for item in self.from(0).take(items) {
@@ -368,7 +368,7 @@ impl Field {
 struct Pieces {
     /// All pieces with their headers.
     length: usize,
-    /// What is in the last piece.
+    /// The content of the last piece.
     last: usize,
 }
 

@@ -169,7 +169,7 @@ fn write_confirmation(
     Ok(())
 }
 
-/// Whether an address is one of the guest's link.
+/// Returns whether an address is one of the guest's link.
 fn is_on_link(client: &Client, address: Ipv6Addr) -> bool {
     let binding = &client.binding;
     binding.ip6 == Some(address)
@@ -230,7 +230,7 @@ fn write_ia(
     });
 }
 
-/// Why an association gets no address (RFC 8415, sections 18.3.2, 18.3.4, 18.3.5 and 18.3.9).
+/// The reason that an association gets no address (RFC 8415, sections 18.3.2, 18.3.4, 18.3.5 and 18.3.9).
 fn refusal(request: &Request<'_>, ia: &Ia<'_>) -> (Status, &'static str) {
     match (request.message_type, ia.kind) {
         (MessageType::Renew | MessageType::Rebind, _) => {
