@@ -178,7 +178,7 @@ fn a_node_from_install_to_purge() {
         ("nfdhcpd", "nfdhcpd", "0000000000003000"),
         ("snf-ganeti-eventd", "snf-eventd", "0000000000000004"),
         ("snf-central", "snf-central", "0000000000000000"),
-        ("snf-ifup-monitor", "root", "0000000000001000"),
+        ("snf-ifup-monitor", "root", "0000000000003000"),
     ] {
         let status = machine
             .run(&format!(
