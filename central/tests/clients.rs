@@ -109,7 +109,9 @@ async fn run(script: &str, mut command: Command, base: Base) {
         .arg(scripts().join(script))
         .args([&central.base, TOKEN])
         .env("SCRATCH", central.folder.path())
-        .env("PYTHONDONTWRITEBYTECODE", "1");
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        // Or it writes into the home folder.
+        .env("NOVACLIENT_UUID_CACHE_DIR", central.folder.path());
     let output = tokio::task::spawn_blocking(move || process::run(&mut command, SCRIPT))
         .await
         .unwrap()
